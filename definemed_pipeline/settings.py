@@ -87,9 +87,7 @@ def _check_range(field: dataclasses.Field[Any], value: Any) -> None:
     allowed = {name: field.metadata.get(name) for name in ("above", "at_least", "at_most")}
     above, at_least, at_most = allowed["above"], allowed["at_least"], allowed["at_most"]
     inside = (
-        (above is None or value > above)
-        and (at_least is None or value >= at_least)
-        and (at_most is None or value <= at_most)
+        (above is None or value > above) and (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
     )
     if not inside:
         limits = " and ".join(f"{name.replace('_', ' ')} {limit}" for name, limit in allowed.items() if limit is not None)

@@ -1,0 +1,129 @@
+"""The inner side of the payload contract: how a module becomes a process that builds one artifact.
+
+A payload module defines a work function over a `Draft` and ends with
+
+    if __name__ == "__main__":
+        run_payload(Settings, work)
+
+It is started as `python -m definemed_pipeline.<package>.<payload>`, by `compute` with its spec in the Dagster Pipes context, or by
+hand with `--spec file.json`. Exit status: 0 done, 64 the spec or an input is wrong (never to be retried), anything else may be
+retried: work goes on from the checkpoints of the killed try. Needs dagster-pipes and the standard library only.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dagster_pipes import open_dagster_pipes
+
+from definemed_pipeline.artifacts.build import Built, Draft, build
+from definemed_pipeline.artifacts.manifest import Identity
+from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.errors import UserError
+
+BAD_INPUT = 64
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Everything a payload needs: which artifact to build, from what, into which lake."""
+
+    lake: str
+    scratch: str
+    recipe: str
+    run_id: str
+    force: bool
+    identity: Identity
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Spec":
+        """Read a spec back; raise UserError where a key is missing, unknown or of the wrong shape."""
+        try:
+            return cls(**{**data, "identity": Identity.from_json(data["identity"])})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"the payload's spec does not fit: {error}") from error
+
+
+def run_payload(
+    settings_type: type[S],
+    work: Callable[[Draft[S]], None],
+    *,
+    parse: Callable[[Mapping[str, Any]], S] | None = None,
+) -> None:
+    """Run a payload's process from its spec to its exit status. `parse` builds settings that nest (default: keywords)."""
+    with _channel() as (spec_json, report, report_error):
+        try:
+            spec = Spec.from_json(spec_json)
+            built = _build(spec, settings_type, work, parse, report)
+        except UserError as error:
+            _fail(str(error), BAD_INPUT, report_error)
+        except BaseException as error:
+            traceback.print_exc()
+            _fail(f"{type(error).__name__}: {error}", 1, report_error)
+        report(f"{'reused' if built.reused else 'built'} {built.manifest.asset} version {built.manifest.version}")
+
+
+def _build(
+    spec: Spec,
+    settings_type: type[S],
+    work: Callable[[Draft[S]], None],
+    parse: Callable[[Mapping[str, Any]], S] | None,
+    report: Callable[[str], None],
+) -> Built:
+    try:
+        section = parse(spec.identity.settings) if parse else settings_type(**spec.identity.settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the settings of {spec.identity.asset} do not fit: {error}") from error
+    return build(
+        Store(spec.lake, scratch=Path(spec.scratch)),
+        spec.identity,
+        work,
+        settings=section,
+        recipe=spec.recipe,
+        run_id=spec.run_id,
+        force=spec.force,
+        report=report,
+    )
+
+
+@contextlib.contextmanager
+def _channel() -> Iterator[tuple[Mapping[str, Any], Callable[[str], None], Callable[[str, int], None]]]:
+    """Yield the spec and the ways to report: over Pipes where Dagster launched us, else to the terminal."""
+    if "DAGSTER_PIPES_CONTEXT" in os.environ:
+        with open_dagster_pipes() as pipes:
+            yield (
+                pipes.get_extra("spec"),
+                pipes.log.info,
+                lambda message, status: pipes.report_custom_message({"error": message, "exit_status": status}),
+            )
+        return
+    parser = argparse.ArgumentParser(description="Build one artifact from its spec, as Dagster would.")
+    parser.add_argument("--spec", type=Path, required=True, help="JSON file; `definemed spec ASSET[/PARTITION]` writes it")
+    spec_file = parser.parse_args().spec
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        spec_json = json.loads(spec_file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        print(f"the spec {spec_file} cannot be read: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    yield spec_json, logging.getLogger(__name__).info, lambda message, _: print(message, file=sys.stderr)
+
+
+def _fail(message: str, status: int, report_error: Callable[[str, int], None]) -> None:
+    report_error(message, status)
+    sys.exit(status)

@@ -1,0 +1,65 @@
+"""What every test may use: a lake in a temporary folder and one call that builds an artifact in it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from definemed_pipeline.artifacts.build import Draft, build
+from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manifest
+from definemed_pipeline.artifacts.sources import identify
+from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.settings import as_json, section_digest
+
+RECIPE = "test"
+REAL_TEXT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "lake"))
+
+
+def identity_of(
+    asset: str,
+    section: Any,
+    *,
+    partition: str = UNPARTITIONED,
+    inputs: Iterable[Manifest] = (),
+    sources: Mapping[str, str] | None = None,
+    code_version: str = "1",
+) -> Identity:
+    """Return the identity of an artifact; `sources` maps names to locations."""
+    return Identity(
+        asset=asset,
+        partition=partition,
+        code_version=code_version,
+        settings=as_json(section),
+        settings_digest=section_digest(section),
+        inputs=tuple(manifest.as_input() for manifest in inputs),
+        sources=tuple(identify(name, location) for name, location in (sources or {}).items()),
+    )
+
+
+def build_artifact(
+    store: Store,
+    asset: str,
+    work: Callable[[Draft[Any]], None],
+    section: Any,
+    *,
+    force: bool = False,
+    **identity: Any,
+) -> Manifest:
+    """Build (or reuse) one artifact with the real machinery, in this process."""
+    return build(
+        store, identity_of(asset, section, **identity), work, settings=section, recipe=RECIPE, run_id="test", force=force
+    ).manifest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not REAL_TEXT.exists():
+        skip = pytest.mark.skip(reason=f"the sample of real German text is not at {REAL_TEXT}")
+        for item in items:
+            if "real_text" in item.keywords:
+                item.add_marker(skip)
