@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.errors import UserError
 
 BAD_INPUT = 64
+MAY_RETRY = 75
+DIES_WITH_PARENT = "DEFINEMED_DIES_WITH_PARENT"  # set by a launcher that holds the payload's standard input open
 S = TypeVar("S")
 
 
@@ -66,6 +69,8 @@ def run_payload(
     parse: Callable[[Mapping[str, Any]], S] | None = None,
 ) -> None:
     """Run a payload's process from its spec to its exit status. `parse` builds settings that nest (default: keywords)."""
+    if DIES_WITH_PARENT in os.environ:
+        threading.Thread(target=_exit_with_parent, daemon=True).start()
     with _channel() as (spec_json, report, report_error):
         try:
             spec = Spec.from_json(spec_json)
@@ -122,6 +127,12 @@ def _channel() -> Iterator[tuple[Mapping[str, Any], Callable[[str], None], Calla
         print(f"the spec {spec_file} cannot be read: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     yield spec_json, logging.getLogger(__name__).info, lambda message, _: print(message, file=sys.stderr)
+
+
+def _exit_with_parent() -> None:
+    """Stop at once when the launcher is gone: nobody would record the result, and a rerun goes on from the checkpoints."""
+    sys.stdin.buffer.read()
+    os._exit(MAY_RETRY)
 
 
 def _fail(message: str, status: int, report_error: Callable[[str, int], None]) -> None:

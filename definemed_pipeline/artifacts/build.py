@@ -17,7 +17,6 @@ from filelock import FileLock, Timeout
 from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manifest, Source, content_digest
 from definemed_pipeline.artifacts.provenance import current_provenance
 from definemed_pipeline.artifacts.store import Store, describe_files
-from definemed_pipeline.errors import UserError
 
 S = TypeVar("S")
 LOG = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""How a payload is launched: as a local process today, behind one interface."""

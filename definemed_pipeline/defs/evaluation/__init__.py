@@ -1,0 +1,1 @@
+"""Assets of the evaluation: benchmarks, responses, win rates, failure modes, model cards."""

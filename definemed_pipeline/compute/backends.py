@@ -1,0 +1,21 @@
+"""The one interface behind which payloads are launched, and the choice of what stands behind it."""
+
+from typing import Protocol
+
+import dagster as dg
+
+from definemed_pipeline.compute.local import LocalCompute
+from definemed_pipeline.compute.settings import ComputeSettings
+from definemed_pipeline.payload import Spec
+
+
+class Compute(Protocol):
+    """Run a payload to its end, forwarding its messages to the Dagster run."""
+
+    def run(self, context: dg.AssetExecutionContext, module: str, spec: Spec) -> None:
+        """Return once the artifact is published; raise dagster.Failure otherwise, retryable where a new try may succeed."""
+
+
+def compute_for(settings: ComputeSettings) -> Compute:
+    """Return the compute of a recipe."""
+    return LocalCompute(threads=settings.threads)

@@ -1,0 +1,94 @@
+"""Payloads as processes of this machine, through Dagster Pipes.
+
+Dagster's own PipesSubprocessClient hides the exit status and the messages of a process that failed; the payload contract needs
+both (64 is never retried), so the process is started here, within `open_pipes_session`.
+"""
+
+import os
+import subprocess
+import sys
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from definemed_pipeline.payload import BAD_INPUT, DIES_WITH_PARENT, Spec
+
+GRACE_SECONDS = 30
+TAIL_LINES = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalCompute:
+    """Start each payload as a child process with a fixed number of threads."""
+
+    threads: int
+
+    def run(self, context: dg.AssetExecutionContext, module: str, spec: Spec) -> None:
+        """Run a payload to its end. Raise dagster.Failure: final for bad input, retryable for anything else."""
+        log_path = _log_path(spec)
+        with (
+            dg.open_pipes_session(
+                context=context,
+                context_injector=dg.PipesTempFileContextInjector(),
+                message_reader=dg.PipesTempFileMessageReader(),
+                extras={"spec": spec.to_json()},
+            ) as session,
+            log_path.open("wb") as log,
+        ):
+            process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                env={**os.environ, **session.get_bootstrap_env_vars(), **self._environment()},
+                stdin=subprocess.PIPE,  # closes when this process dies, which tells the payload to stop
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                status = process.wait()
+            finally:
+                _stop(process)
+        if status != 0:
+            raise _failure(module, status, session.get_custom_messages(), log_path)
+
+    def _environment(self) -> dict[str, str]:
+        threads = str(self.threads)
+        return {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "POLARS_MAX_THREADS": threads,
+            "RAYON_NUM_THREADS": threads,
+            "TOKENIZERS_PARALLELISM": "false" if self.threads == 1 else "true",
+            DIES_WITH_PARENT: "1",
+        }
+
+
+def _log_path(spec: Spec) -> Path:
+    path = Path(spec.scratch) / "logs" / spec.identity.asset / f"{spec.identity.partition}-{spec.identity.version}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that is still running because the run was cancelled: first asked, then killed."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _failure(module: str, status: int, messages: Any, log_path: Path) -> dg.Failure:
+    told = [message["error"] for message in messages if isinstance(message, dict) and "error" in message]
+    reason = told[-1] if told else f"payload {module} ended with status {status}; its output: {log_path}"
+    with log_path.open(encoding="utf-8", errors="replace") as log:
+        tail = "".join(deque(log, maxlen=TAIL_LINES))
+    return dg.Failure(
+        description=reason,
+        metadata={"exit_status": status, "log": dg.MetadataValue.path(str(log_path)), "tail": dg.MetadataValue.md(f"```\n{tail}\n```")},
+        allow_retries=status != BAD_INPUT,
+    )

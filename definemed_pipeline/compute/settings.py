@@ -1,0 +1,18 @@
+"""Where payloads run. Never part of an artifact's version: the same work gives the same bytes wherever it runs."""
+
+from typing import Literal
+
+from definemed_pipeline.settings import setting, settings
+
+
+@settings
+class ComputeSettings:
+    """Recipe section `compute`.
+
+    `threads` is what each payload may use; one thread gives the same bytes on every machine of a kind, whatever its number of
+    cores. `concurrency` is how many runs `definemed run` keeps going at once.
+    """
+
+    backend: Literal["local"] = "local"
+    threads: int = setting(1, at_least=1)
+    concurrency: int = setting(2, at_least=1)

@@ -1,0 +1,67 @@
+"""The recipe's sections of the corpus, from the web's files to FineMed-de; the classifier's have a module of their own.
+
+Only declarations belong here. Gold labels, benchmarks and instruction sets reach the work functions as sources.
+"""
+
+from typing import Literal
+
+from definemed_pipeline.settings import setting, settings
+
+
+@settings
+class SourceSettings:
+    """Where the web's documents lie: FineWeb2-shaped parquet files, one shard each."""
+
+    kind: Literal["parquet"] = "parquet"
+    files: tuple[str, ...] = setting(location=True)  # paths, globs or fsspec URLs
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ValueError("files is empty; allowed: one or more paths, globs or URLs of parquet files")
+
+
+@settings
+class LexiconAnnotator:
+    """Label by counting weighted terms; see `lexicon.py` for the score and its limits."""
+
+    kind: Literal["lexicon"] = "lexicon"
+    lexicon: str = setting(default="de_medical", location=True)  # the name of a packaged lexicon, or the path or URL of another
+    threshold: float = setting(default=0.5, above=0, at_most=1)  # a document with at least this score is labelled positive
+
+
+@settings
+class AnnotationSettings:
+    """Which documents are labelled to train the classifier, by whom, and against which gold labels the annotator is measured."""
+
+    annotator: LexiconAnnotator = setting(factory=LexiconAnnotator)
+    sample_size: int = setting(default=260_000, at_least=1)
+    seed: int = setting(default=0, at_least=0)
+    gold: str | None = setting(default=None, location=True)  # parquet with `id` and a boolean `is_medical`, null where undecided
+
+
+@settings
+class NearDuplicateSettings:
+    """MinHash with banding: documents whose Jaccard similarity is s meet in a band with probability 1 - (1 - s^r)^b,
+    where b is `bands` and r is `num_perm / bands`; 14 bands of 8 rows put the steepest slope near s = 0.72."""
+
+    num_perm: int = setting(default=112, at_least=8, at_most=1024)
+    bands: int = setting(default=14, at_least=1)
+    ngram: int = setting(default=5, at_least=1)  # words per shingle
+    min_jaccard: float = setting(default=0.75, above=0, at_most=1)  # of the exact shingle sets of two candidates
+
+    def __post_init__(self) -> None:
+        if self.num_perm % self.bands:
+            raise ValueError(f"bands is {self.bands}; allowed: a divisor of num_perm, which is {self.num_perm}")
+
+
+@settings
+class FinemedDeSettings:
+    """Which of the classified documents enter the corpus, and how it is written."""
+
+    near_duplicates: NearDuplicateSettings = setting(factory=NearDuplicateSettings)
+    min_words: int = setting(default=50, at_least=1)
+    decontamination_ngram: int = setting(
+        default=13, at_least=1
+    )  # words in a row shared with a question; shorter questions count whole
+    rows_per_file: int = setting(default=200_000, at_least=1)
+    seed: int = setting(default=0, at_least=0)  # of the MinHash permutations

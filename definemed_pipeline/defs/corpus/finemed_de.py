@@ -1,0 +1,74 @@
+"""Asset `finemed_de`: the medical corpus."""
+
+import dagster as dg
+import polars as pl
+
+from definemed_pipeline.artifacts.manifest import Manifest
+from definemed_pipeline.corpus.assemble import assemble_corpus
+from definemed_pipeline.defs import plots
+from definemed_pipeline.defs.corpus.classifier_scores import classifier_scores
+from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
+from definemed_pipeline.defs.materialization import OWNERS, blocking, build_here, check, code_version, result
+from definemed_pipeline.defs.resources import Lake
+from definemed_pipeline.recipe import active_recipe
+
+SECTION = active_recipe().finemed_de
+CHECKS = active_recipe().checks
+
+
+@dg.asset(
+    group_name="corpus",
+    kinds={"polars", "duckdb", "parquet"},
+    owners=OWNERS,
+    deps=[fineweb2_shards, classifier_scores],
+    code_version=code_version("1", SECTION),
+    check_specs=blocking(
+        "finemed_de",
+        enough_documents="The corpus holds at least the recipe's number of documents.",
+        counts_add_up="Every document is kept or dropped for one stated reason.",
+    ),
+)
+def finemed_de(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
+    """FineMed-de: the medical documents without copies, near copies and benchmark text, sorted, with FineWeb2's columns and ours."""
+    shards = lake.shards()
+    manifest = build_here(
+        context,
+        lake,
+        assemble_corpus,
+        section=SECTION,
+        inputs=[*lake.artifacts("fineweb2_shards", shards), *lake.artifacts("classifier_scores", shards)],
+        sources=lake.sources({"gold": active_recipe().annotations.gold, **evaluation_sources()}),
+    )
+    kept, documents, dropped = (manifest.metrics[name] for name in ("kept", "documents", "dropped"))
+    return result(
+        lake,
+        manifest,
+        table="data/*.parquet",
+        plots=_pictures(lake, manifest),
+        checks=[
+            check("enough_documents", kept >= CHECKS.corpus_documents, kept=kept, floor=CHECKS.corpus_documents),
+            check("counts_add_up", kept + sum(dropped.values()) == documents, kept=kept, dropped=dropped, documents=documents),
+        ],
+    )
+
+
+def evaluation_sources() -> dict[str, str | None]:
+    """Return every file of questions and instructions the models will be tested on: none of it may be in the corpus."""
+    recipe = active_recipe()
+    return {
+        **{f"benchmark/{name}": benchmark.questions for name, benchmark in recipe.benchmark_scores.benchmarks.items()},
+        **{f"instructions/{name}": one.instructions for name, one in recipe.responses.instruction_sets.items()},
+    }
+
+
+def _pictures(lake: Lake, manifest: Manifest) -> dict[str, str]:
+    histogram = pl.read_parquet(lake.store.folder(manifest) / "statistics" / "probability.parquet").sort("low")
+    return {
+        "probabilities": plots.histogram(
+            [*histogram["low"].to_list(), histogram["high"][-1]],
+            histogram["documents"].to_list(),
+            label="medical probability",
+            threshold=manifest.metrics.get("decision_threshold"),
+        ),
+        "drop_reasons": plots.bars(manifest.metrics["dropped"], label="documents dropped"),
+    }

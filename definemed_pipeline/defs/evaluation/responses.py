@@ -1,0 +1,52 @@
+"""Asset `responses`: what base, CPT and merged model answer to instructions."""
+
+import dagster as dg
+
+from definemed_pipeline.compute.backends import Compute
+from definemed_pipeline.defs.materialization import (
+    OWNERS,
+    RETRIES,
+    blocking,
+    build_in_payload,
+    check,
+    code_version,
+    result,
+)
+from definemed_pipeline.defs.models.base_models import base_models
+from definemed_pipeline.defs.models.cpt_checkpoints import cpt_checkpoints
+from definemed_pipeline.defs.models.merged_models import merged_models
+from definemed_pipeline.defs.partitions import base_model
+from definemed_pipeline.defs.resources import Lake
+from definemed_pipeline.recipe import active_recipe
+
+SECTION = active_recipe().responses
+
+
+@dg.asset(
+    group_name="evaluation",
+    kinds={"pytorch", "parquet"},
+    owners=OWNERS,
+    partitions_def=base_model,
+    deps=[base_models, cpt_checkpoints, merged_models],
+    code_version=code_version("1", SECTION),
+    retry_policy=RETRIES,
+    check_specs=blocking("responses", every_instruction="Every stage has one response to every instruction."),
+)
+def responses(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
+    """Greedy answers of the three stages to the recipe's instructions, through each model's own chat template."""
+    manifest = build_in_payload(
+        context,
+        lake,
+        compute,
+        "definemed_pipeline.evaluation.generate",
+        section=SECTION,
+        inputs=[lake.artifact(stage, context.partition_key) for stage in ("base_models", "cpt_checkpoints", "merged_models")],
+        sources=lake.sources({f"instructions/{name}": one.instructions for name, one in SECTION.instruction_sets.items()}),
+    )
+    expected = 3 * manifest.metrics["instructions"]
+    return result(
+        lake,
+        manifest,
+        table="responses.parquet",
+        checks=[check("every_instruction", manifest.rows == expected, responses=manifest.rows, expected=expected)],
+    )

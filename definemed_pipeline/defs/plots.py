@@ -1,0 +1,81 @@
+"""Pictures for the asset pages: drawn from an artifact's numbers, embedded as PNG in markdown metadata."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+matplotlib.use("agg")
+INK, ACCENT, MUTED = "#1f3044", "#c2410c", "#8a97a6"
+COLOURS = ("#2563a8", ACCENT, "#3f8f5f", "#8a5fb0", MUTED)
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, threshold: float | None = None) -> str:
+    """Draw counts between edges on a logarithmic scale, with the decision threshold as a line."""
+    figure, axes = _canvas()
+    axes.bar(edges[:-1], counts, width=[b - a for a, b in zip(edges, edges[1:], strict=False)], align="edge", color=COLOURS[0])
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_xlabel(label)
+    axes.set_ylabel("documents")
+    if threshold is not None:
+        axes.axvline(threshold, color=ACCENT, linewidth=1.5)
+        axes.annotate(f" threshold {threshold:.2f}", (threshold, axes.get_ylim()[1]), color=ACCENT, va="top")
+    return _markdown(figure, label)
+
+
+def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], *, x_label: str, y_label: str) -> str:
+    """Draw one line per series over a common x axis."""
+    figure, axes = _canvas()
+    for (name, values), colour in zip(series.items(), COLOURS, strict=False):
+        axes.plot(x, values, label=name, color=colour, linewidth=1.5)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if len(series) > 1:
+        axes.legend(frameon=False)
+    return _markdown(figure, y_label)
+
+
+def bars(values: Mapping[str, float], *, label: str, intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
+    """Draw one horizontal bar per name, with 95 % intervals where given."""
+    figure, axes = _canvas(height=0.8 + 0.32 * len(values))
+    names = list(values)[::-1]
+    errors = None
+    if intervals:
+        errors = [
+            [max(0.0, values[name] - intervals[name][0]) for name in names],
+            [max(0.0, intervals[name][1] - values[name]) for name in names],
+        ]
+    axes.barh(names, [values[name] for name in names], xerr=errors, color=COLOURS[0], ecolor=INK, capsize=3)
+    axes.set_xlabel(label)
+    return _markdown(figure, label)
+
+
+def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], float], *, label: str) -> str:
+    """Draw a square of shares in [0, 1], row against column, each cell with its number."""
+    figure, axes = _canvas(height=1.2 + 0.5 * len(names))
+    grid = [[cells.get((row, column), float("nan")) for column in names] for row in names]
+    axes.imshow(grid, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    for (row, column), share in cells.items():
+        axes.text(names.index(column), names.index(row), f"{share:.2f}", ha="center", va="center", color=INK)
+    axes.set_title(label, fontsize=10)
+    return _markdown(figure, label)
+
+
+def _canvas(height: float = 2.8) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9)
+    return figure, axes
+
+
+def _markdown(figure: Figure, alternative: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f"![{alternative}](data:image/png;base64,{encoded})"

@@ -1,0 +1,154 @@
+"""The recipe's sections for evaluation: benchmarks, responses, win rates, failure modes, model cards.
+
+Languages, prompts and fields of knowledge are values here and nowhere in the code. Needs the standard library only, so that payloads
+read their settings without pydantic.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from definemed_pipeline.settings import setting, settings
+
+Metric = Literal["acc", "acc_norm"]
+Stage = Literal["base", "cpt", "merged"]
+
+
+@settings
+class BenchmarkSettings:
+    """One set of multiple-choice questions (JSON Lines: id, subject, question, choices, answer) and how it is asked.
+
+    `prompt` is a Jinja template over a question's fields; the answers are scored as its continuation after one space.
+    """
+
+    questions: str = setting(location=True)
+    prompt: str = setting()
+    num_fewshot: int = setting(0, at_least=0, at_most=100)
+
+    def __post_init__(self) -> None:
+        if "question" not in self.prompt:
+            raise ValueError(f"prompt is {self.prompt!r}; allowed: a template with {{{{question}}}} in it")
+
+
+@settings
+class BenchmarkScoresSettings:
+    """How accuracy is measured. `metric` is what counts as right, in lm-eval's terms.
+
+    `acc`: the answer with the highest log-likelihood; `acc_norm`: the highest log-likelihood per character, which does not favour
+    short answers.
+    """
+
+    benchmarks: dict[str, BenchmarkSettings]
+    metric: Metric = setting("acc_norm")
+    batch_size: int = setting(16, at_least=1)
+    resamples: int = setting(10_000, at_least=100)
+    seed: int = setting(0, at_least=0)
+
+    def __post_init__(self) -> None:
+        if not self.benchmarks:
+            raise ValueError("benchmarks is empty; allowed: one or more")
+
+    @classmethod
+    def parse(cls, section: Mapping[str, Any]) -> "BenchmarkScoresSettings":
+        """Build the settings from a payload's JSON."""
+        benchmarks = {name: BenchmarkSettings(**value) for name, value in section["benchmarks"].items()}
+        return cls(**{**section, "benchmarks": benchmarks})
+
+
+@settings
+class InstructionSetSettings:
+    """One set of instructions (JSON Lines: id, domain, instruction, reference)."""
+
+    instructions: str = setting(location=True)
+
+
+@settings
+class ResponsesSettings:
+    """How the models answer: greedily, each instruction as one user turn of the model's own chat template."""
+
+    instruction_sets: dict[str, InstructionSetSettings]
+    max_new_tokens: int = setting(512, at_least=1)
+    batch_size: int = setting(16, at_least=1)
+
+    def __post_init__(self) -> None:
+        if not self.instruction_sets:
+            raise ValueError("instruction_sets is empty; allowed: one or more")
+
+    @classmethod
+    def parse(cls, section: Mapping[str, Any]) -> "ResponsesSettings":
+        """Build the settings from a payload's JSON."""
+        sets = {name: InstructionSetSettings(**value) for name, value in section["instruction_sets"].items()}
+        return cls(**{**section, "instruction_sets": sets})
+
+
+@settings
+class ReferenceJudgeSettings:
+    """The offline judge, which compares a response with the reference answer (see `judge.py`).
+
+    `unended_factor` multiplies the quality of a response that was cut off; two responses whose qualities differ by no more than
+    `tie_margin` are tied.
+    """
+
+    kind: Literal["reference"] = "reference"
+    tie_margin: float = setting(0.05, at_least=0, at_most=1)
+    unended_factor: float = setting(0.5, at_least=0, at_most=1)
+
+
+@settings
+class WinRatesSettings:
+    """Whom every model is compared with, and who judges."""
+
+    opponent_base_model: str
+    opponent_stage: Stage = "base"
+    judge: ReferenceJudgeSettings = setting(factory=ReferenceJudgeSettings)
+    resamples: int = setting(10_000, at_least=100)
+    seed: int = setting(0, at_least=0)
+
+
+@settings
+class LanguageSettings:
+    """In which language answers are expected, and how passages in others are recognised (ISO 639-1 codes, see `language.py`).
+
+    `scripts` are the first words of the Unicode names of letters that belong in an answer; a single letter of another never counts. `whitelist` holds words that say nothing
+    about the language, such as drug names, loan words and Latin terms; a file of them is better kept in the recipe than in code.
+    """
+
+    expected: str
+    foreign: tuple[str, ...]
+    scripts: tuple[str, ...] = ("LATIN", "GREEK")
+    minimum_confidence: float = setting(0.9, at_least=0.5, at_most=1)
+    minimum_words: int = setting(3, at_least=1)
+    whitelist: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.foreign or self.expected in self.foreign:
+            raise ValueError(f"foreign is {list(self.foreign)}; allowed: one or more languages other than {self.expected!r}")
+
+
+@settings
+class FailureModesSettings:
+    """When a response counts as failed.
+
+    `proper_answer`: least quality, by the judge, of a proper answer. `verbosity_ratio_limit`: words of a response per word of the
+    reference. `repetition_limit`: greatest share of a response's `repetition_words`-grams that repeat an earlier one.
+    """
+
+    language: LanguageSettings
+    judge: ReferenceJudgeSettings = setting(factory=ReferenceJudgeSettings)
+    proper_answer: float = setting(0.5, above=0, at_most=1)
+    verbosity_ratio_limit: float = setting(2.0, above=1)
+    repetition_words: int = setting(4, at_least=1)
+    repetition_limit: float = setting(0.2, at_least=0, at_most=1)
+    resamples: int = setting(10_000, at_least=100)
+    seed: int = setting(0, at_least=0)
+
+
+@settings
+class ModelCardsSettings:
+    """What a model card says that was not measured. `licenses` maps base models to SPDX identifiers of their licences."""
+
+    languages: tuple[str, ...]
+    field: str
+    intended_use: str
+    limits: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    licenses: dict[str, str] = setting(factory=dict)

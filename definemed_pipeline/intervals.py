@@ -1,0 +1,127 @@
+"""Estimates with their uncertainty: Wilson intervals, bootstrap intervals, the exact McNemar test.
+
+What belongs here is statistics of measured rates and means that more than one work package reports. What is measured, and on which
+units it is resampled, belongs to the work packages. Needs numpy and the standard library only.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CONFIDENCE = 0.95
+DRAWS_AT_ONCE = 4_000_000  # resampled units held in memory at one time, 32 MB of indices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A measured value with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def excludes_zero(self) -> bool:
+        """Tell whether the whole interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+    def as_metrics(self, name: str) -> dict[str, float]:
+        """Return `{name, name_low, name_high}`, the way metrics are named in manifests."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estimate:
+    """Estimate a proportion with Wilson's score interval (Wilson 1927; recommended for small n by Brown, Cai and DasGupta 2001).
+
+    It keeps close to its nominal coverage also near 0 and 1, where the bootstrap of an all-equal sample has no width. With no
+    trials nothing is known: the value is NaN and the interval [0, 1].
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials")
+    if trials == 0:
+        return Estimate(value=math.nan, low=0.0, high=1.0)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    proportion = successes / trials
+    shrink = 1 + z * z / trials
+    centre = (proportion + z * z / (2 * trials)) / shrink
+    half = z / shrink * math.sqrt(proportion * (1 - proportion) / trials + z * z / (4 * trials * trials))
+    # At 0 and n the bound is exactly 0 or 1; floating point leaves 1e-17 beside it.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == trials else min(1.0, centre + half)
+    return Estimate(value=proportion, low=low, high=high)
+
+
+def bootstrap_mean(values: ArrayLike, *, resamples: int, seed: int, confidence: float = CONFIDENCE) -> Estimate:
+    """Estimate a mean over independent units with the percentile bootstrap (Efron 1979). `values` has shape (units,)."""
+    return bootstrap_macro_mean([values], resamples=resamples, seed=seed, confidence=confidence)
+
+
+def bootstrap_macro_mean(strata: Sequence[ArrayLike], *, resamples: int, seed: int, confidence: float = CONFIDENCE) -> Estimate:
+    """Estimate the unweighted average of the strata's means, each stratum resampled within itself (percentile bootstrap).
+
+    For a macro average over benchmarks the benchmarks are fixed and their questions are the sample. Strata have shape (units,).
+    """
+    arrays = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
+    if not arrays or any(array.ndim != 1 or array.size == 0 for array in arrays):
+        raise ValueError("a mean needs at least one stratum, and in each at least one unit")
+    generator = np.random.default_rng(seed)
+    means = np.mean([_resampled_means(array, resamples, generator) for array in arrays], axis=0)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Estimate(value=float(np.mean([array.mean() for array in arrays])), low=float(low), high=float(high))
+
+
+def paired_difference(
+    before: ArrayLike, after: ArrayLike, *, resamples: int, seed: int, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Estimate mean(after) - mean(before) of the same units in the same order (paired bootstrap; Efron and Tibshirani 1993).
+
+    Resampling units, not the two samples apart, takes the units' difficulty out of the uncertainty. Both have shape (units,).
+    """
+    return paired_macro_difference([before], [after], resamples=resamples, seed=seed, confidence=confidence)
+
+
+def paired_macro_difference(
+    before: Sequence[ArrayLike],
+    after: Sequence[ArrayLike],
+    *,
+    resamples: int,
+    seed: int,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Estimate the difference of two macro averages over the same units of the same strata (see `paired_difference`)."""
+    differences = []
+    for first, second in zip(before, after, strict=True):
+        one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+        if one.shape != other.shape:
+            raise ValueError(f"paired samples have the same units; found shapes {one.shape} and {other.shape}")
+        differences.append(other - one)
+    return bootstrap_macro_mean(differences, resamples=resamples, seed=seed, confidence=confidence)
+
+
+def mcnemar_p(before: ArrayLike, after: ArrayLike) -> float:
+    """Return the two-sided exact p-value that two sets of paired yes/no outcomes have equal rates (McNemar 1947, binomial form).
+
+    Only units on which the two disagree count. Under equality each is a fair coin, so the binomial is symmetric and its tail can be
+    summed in whole numbers.
+    """
+    one, other = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+    if one.shape != other.shape:
+        raise ValueError(f"paired samples have the same units; found shapes {one.shape} and {other.shape}")
+    lost, won = int(np.sum(one & ~other)), int(np.sum(~one & other))
+    discordant = lost + won
+    tail = sum(math.comb(discordant, k) for k in range(min(lost, won) + 1))
+    return min(1.0, 2 * tail / 2**discordant)
+
+
+def _resampled_means(values: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return the means of `resamples` samples drawn from `values` with replacement, in pieces that fit memory."""
+    rows = max(1, DRAWS_AT_ONCE // values.size)
+    pieces = []
+    for start in range(0, resamples, rows):
+        drawn = generator.integers(values.size, size=(min(rows, resamples - start), values.size))
+        pieces.append(values[drawn].mean(axis=1))
+    return np.concatenate(pieces)

@@ -1,0 +1,200 @@
+"""The recipe: one YAML file that says everything that may differ between two runs of the graph.
+
+Each section carries the name of the asset that takes it (`source` belongs to `fineweb2_shards`), and the digest of a section is part of
+that asset's version. `compute` and `checks` change no bytes and belong to no version.
+"""
+
+import difflib
+import functools
+import importlib.resources
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import yaml
+
+from definemed_pipeline.compute.settings import ComputeSettings
+from definemed_pipeline.corpus.classifier_settings import ClassifierScoresSettings, MedicalClassifierSettings
+from definemed_pipeline.corpus.settings import AnnotationSettings, FinemedDeSettings, SourceSettings
+from definemed_pipeline.errors import UserError
+from definemed_pipeline.evaluation.settings import (
+    BenchmarkScoresSettings,
+    FailureModesSettings,
+    ResponsesSettings,
+    WinRatesSettings,
+)
+from definemed_pipeline.merging.settings import MergedModelsSettings
+from definemed_pipeline.settings import setting, settings
+from definemed_pipeline.training.settings import (
+    BaseModelSettings,
+    CptCheckpointsSettings,
+    CptCorpusSettings,
+)
+
+PACKAGED = importlib.resources.files("definemed_pipeline") / "recipes"
+ENVIRONMENT_VARIABLE = "DEFINEMED_RECIPE"
+DEFAULT = "demo"
+Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+
+
+@settings
+class ChecksSettings:
+    """What an artifact must reach before the next stage may spend money on it."""
+
+    classifier_precision: float = setting(0.8, at_least=0, at_most=1)
+    classifier_recall: float = setting(0.5, at_least=0, at_most=1)
+    corpus_documents: int = setting(100, at_least=1)
+
+
+class Recipe(pydantic.BaseModel):
+    """A validated recipe; the sections are frozen dataclasses declared by the packages that use them."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    description: str = ""
+    source: SourceSettings
+    annotations: AnnotationSettings
+    medical_classifier: MedicalClassifierSettings
+    classifier_scores: ClassifierScoresSettings
+    finemed_de: FinemedDeSettings
+    base_models: Annotated[dict[Name, Annotated[BaseModelSettings, pydantic.Field(discriminator="kind")]], pydantic.Len(1)]
+    cpt_corpus: CptCorpusSettings
+    cpt_checkpoints: CptCheckpointsSettings
+    merged_models: MergedModelsSettings
+    benchmark_scores: BenchmarkScoresSettings
+    responses: ResponsesSettings
+    win_rates: WinRatesSettings
+    failure_modes: FailureModesSettings
+    checks: ChecksSettings = ChecksSettings()
+    compute: ComputeSettings = ComputeSettings()
+
+    @pydantic.model_validator(mode="after")
+    def _opponent_exists(self) -> "Recipe":
+        opponent = self.win_rates.opponent_base_model
+        if opponent not in self.base_models:
+            known = ", ".join(self.base_models)
+            raise ValueError(f"win_rates.opponent_base_model is {opponent!r}; allowed are the recipe's base models: {known}")
+        return self
+
+
+@functools.cache
+def active_recipe() -> Recipe:
+    """Return the recipe of this process, named by DEFINEMED_RECIPE; one process serves one recipe, as a code location does."""
+    return load_recipe(os.environ.get(ENVIRONMENT_VARIABLE, DEFAULT))
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Load a packaged recipe by name or the user's own by path. Raise UserError naming every key that does not fit."""
+    merged = _read(name_or_path)
+    merged.pop("extends", None)
+    try:
+        return Recipe.model_validate(merged)
+    except pydantic.ValidationError as error:
+        lines = [f"recipe {name_or_path}: {_explain(problem)}" for problem in error.errors()]
+        raise UserError("\n".join(lines)) from None
+
+
+def packaged_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in PACKAGED.iterdir() if entry.name.endswith(".yaml"))
+
+
+def _read(name_or_path: str, chain: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a recipe merged over the one it extends."""
+    if name_or_path in chain:
+        raise UserError(f"recipe {chain[0]}: `extends` goes in a circle: {' -> '.join((*chain, name_or_path))}")
+    text, folder = _text_of(name_or_path)
+    try:
+        own = yaml.load(text, _UniqueKeys)
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {name_or_path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(own, dict):
+        raise UserError(f"recipe {name_or_path} must be a mapping of sections, found {type(own).__name__}")
+    own = _anchor(own, folder)
+    if not (base := own.get("extends")):
+        return own
+    return _merge(_read(str(base), (*chain, name_or_path)), own)
+
+
+def _text_of(name_or_path: str) -> tuple[str, Path]:
+    if name_or_path in packaged_recipes():
+        return (PACKAGED / f"{name_or_path}.yaml").read_text("utf-8"), Path.cwd()
+    path = Path(name_or_path)
+    try:
+        return path.read_text("utf-8"), path.resolve().parent
+    except (OSError, UnicodeDecodeError) as error:
+        known = ", ".join(packaged_recipes())
+        raise UserError(f"recipe {name_or_path!r} cannot be read ({error}); give a YAML file or one of: {known}") from error
+
+
+def _anchor(value: Any, folder: Path) -> Any:
+    """Make every value that starts with ./ or ../ a path relative to the recipe it stands in."""
+    if isinstance(value, dict):
+        return {key: _anchor(item, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_anchor(item, folder) for item in value]
+    if isinstance(value, str) and value.startswith(("./", "../")):
+        return os.path.normpath(folder / value)
+    return value
+
+
+def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `own` over `base`: mappings merge key by key, null removes a key, a mapping of another `kind` replaces."""
+    merged = dict(base)
+    for key, value in own.items():
+        below = merged.get(key)
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(below, dict) and value.get("kind", below.get("kind")) == below.get("kind"):
+            merged[key] = _merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key given twice, where PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _explain(problem: Any) -> str:
+    """Put one validation problem into one line: the key, what was found, what is allowed."""
+    path = [str(part) for part in problem["loc"]]
+    key, found = ".".join(path), problem["input"]
+    match problem["type"]:
+        case "missing" | "missing_argument":
+            return f"{key} is missing; add it"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{key} is not a known key (found {found!r}){_nearest(path)}"
+        case "value_error":
+            reason = str(problem["ctx"]["error"])
+            return f"{key}: {reason}" if key else reason
+        case _:
+            return f"{key} is {found!r}; {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+def _nearest(path: list[str]) -> str:
+    """Say which keys are allowed beside an unknown one, the likeliest first."""
+    allowed = _keys_at(path[:-1])
+    close = difflib.get_close_matches(path[-1], allowed, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; allowed: {', '.join(allowed)}" if allowed else ""
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    """Return the keys allowed at a place of the recipe, as far as the path leads through plain sections."""
+    fields: Mapping[str, Any] = {name: field.annotation for name, field in Recipe.model_fields.items()}
+    for part in path:
+        section = fields.get(part)
+        fields = dict(getattr(section, "__annotations__", {}))
+    return sorted(fields)
