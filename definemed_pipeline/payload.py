@@ -118,7 +118,9 @@ def _channel() -> Iterator[tuple[Mapping[str, Any], Callable[[str], None], Calla
             )
         return
     parser = argparse.ArgumentParser(description="Build one artifact from its spec, as Dagster would.")
-    parser.add_argument("--spec", type=Path, required=True, help="JSON file; `definemed spec ASSET[/PARTITION]` writes it")
+    parser.add_argument(
+        "--spec", type=Path, required=True, help="JSON; a launched payload leaves its own in <lake>/.scratch/payloads"
+    )
     spec_file = parser.parse_args().spec
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:

@@ -79,6 +79,13 @@ class Store:
                 self._put(staged / file.path, self._path(*location, file.path))
             self._write(self._path(*location, "manifest.json"), manifest.to_json())
 
+    def check_writable(self) -> None:
+        """Write and remove one small object; raise UserError with the cure where that fails."""
+        probe = self._path(f".probe-{os.getpid()}")
+        with self.writing():
+            self._write(probe, "")
+            self.filesystem.rm_file(probe)
+
     def point(self, recipe: str, manifest: Manifest) -> None:
         """Make an artifact the latest of a recipe."""
         path = self._path(manifest.asset, manifest.partition, f"latest-{recipe}.json")

@@ -4,6 +4,7 @@ Dagster's own PipesSubprocessClient hides the exit status and the messages of a 
 both (64 is never retried), so the process is started here, within `open_pipes_session`.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ class LocalCompute:
     def run(self, context: dg.AssetExecutionContext, module: str, spec: Spec) -> None:
         """Run a payload to its end. Raise dagster.Failure: final for bad input, retryable for anything else."""
         log_path = _log_path(spec)
+        log_path.with_suffix(".spec.json").write_text(json.dumps(spec.to_json(), indent=2), "utf-8")  # to run it by hand
         with (
             dg.open_pipes_session(
                 context=context,
@@ -65,7 +67,7 @@ class LocalCompute:
 
 
 def _log_path(spec: Spec) -> Path:
-    path = Path(spec.scratch) / "logs" / spec.identity.asset / f"{spec.identity.partition}-{spec.identity.version}.log"
+    path = Path(spec.scratch) / "payloads" / spec.identity.asset / f"{spec.identity.partition}-{spec.identity.version}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -89,6 +91,10 @@ def _failure(module: str, status: int, messages: Any, log_path: Path) -> dg.Fail
         tail = "".join(deque(log, maxlen=TAIL_LINES))
     return dg.Failure(
         description=reason,
-        metadata={"exit_status": status, "log": dg.MetadataValue.path(str(log_path)), "tail": dg.MetadataValue.md(f"```\n{tail}\n```")},
+        metadata={
+            "exit_status": status,
+            "log": dg.MetadataValue.path(str(log_path)),
+            "tail": dg.MetadataValue.md(f"```\n{tail}\n```"),
+        },
         allow_retries=status != BAD_INPUT,
     )

@@ -53,7 +53,7 @@ def build_here(
     """Build or reuse an artifact in this process."""
     identity = identify_artifact(context, section=section, inputs=inputs, sources=sources)
     with final_failures():
-        built = build(
+        return build(
             lake.store,
             identity,
             work,
@@ -62,9 +62,7 @@ def build_here(
             run_id=context.run_id,
             force=_forced(context),
             report=context.log.info,
-        )
-    context.log.info(_outcome(built.manifest, built.reused))
-    return built.manifest
+        ).manifest
 
 
 def build_in_payload(
@@ -88,7 +86,6 @@ def build_in_payload(
         identity=identity,
     )
     if not spec.force and (manifest := reuse(lake.store, identity, spec.recipe)):
-        context.log.info(_outcome(manifest, reused=True))
         return manifest
     with final_failures():
         compute.run(context, module, spec)
@@ -96,6 +93,7 @@ def build_in_payload(
 
 
 def result(
+    context: dg.AssetExecutionContext,
     lake: Lake,
     manifest: Manifest,
     *,
@@ -107,6 +105,7 @@ def result(
     metadata: dict[str, Any] = {
         "artifact": dg.MetadataValue.path(lake.store.uri(manifest)),
         "version": manifest.version,
+        "reused": manifest.provenance.run_id != context.run_id,
         "bytes": manifest.bytes,
         **{name: value for name, value in manifest.metrics.items() if value is not None},
         **{name: dg.MetadataValue.md(picture) for name, picture in (plots or {}).items()},
@@ -137,7 +136,3 @@ def _describe_table(folder: Path, pattern: str) -> dict[str, Any]:
 
 def _forced(context: dg.AssetExecutionContext) -> bool:
     return context.run.tags.get(FORCE_TAG) == "true"
-
-
-def _outcome(manifest: Manifest, reused: bool) -> str:
-    return f"{'reused' if reused else 'built'} version {manifest.version}"

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -16,7 +17,7 @@ COLOURS = ("#2563a8", ACCENT, "#3f8f5f", "#8a5fb0", MUTED)
 def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, threshold: float | None = None) -> str:
     """Draw counts between edges on a logarithmic scale, with the decision threshold as a line."""
     figure, axes = _canvas()
-    axes.bar(edges[:-1], counts, width=[b - a for a, b in zip(edges, edges[1:], strict=False)], align="edge", color=COLOURS[0])
+    axes.bar(edges[:-1], counts, width=[b - a for a, b in itertools.pairwise(edges)], align="edge", color=COLOURS[0])
     axes.set_yscale("symlog", linthresh=1)
     axes.set_xlabel(label)
     axes.set_ylabel("documents")

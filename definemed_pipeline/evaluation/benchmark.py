@@ -37,7 +37,10 @@ def score_models(draft: Draft[BenchmarkScoresSettings]) -> None:
         for name, benchmark in sorted(draft.settings.benchmarks.items())
     }
     table = table_of_stages(draft, lambda stage: _score_stage(draft, stage, benchmarks))
-    write_table(table.sort_by([("benchmark", "ascending"), ("question_id", "ascending"), ("stage", "ascending")]), draft.folder / "questions.parquet")
+    write_table(
+        table.sort_by([("benchmark", "ascending"), ("question_id", "ascending"), ("stage", "ascending")]),
+        draft.folder / "questions.parquet",
+    )
     _write_scores(draft, table)
 
 
@@ -76,9 +79,7 @@ def _predicted(item: Answered, metric: str) -> int:
 def _write_scores(draft: Draft[BenchmarkScoresSettings], table: pa.Table) -> None:
     settings = draft.settings
     outcomes = {stage: _outcomes(table, stage) for stage in STAGES}
-    accuracy = {
-        stage: accuracy_of(outcomes[stage], resamples=settings.resamples, seed=settings.seed) for stage in STAGES
-    }
+    accuracy = {stage: accuracy_of(outcomes[stage], resamples=settings.resamples, seed=settings.seed) for stage in STAGES}
     differences = differences_of(outcomes, resamples=settings.resamples, seed=settings.seed)
     draft.write_json(
         "scores.json",

@@ -58,9 +58,7 @@ def read_questions(source: Source) -> list[Question]:
 def read_instructions(source: Source) -> list[Instruction]:
     """Read an instruction set sorted by id. Raise UserError naming file, line and fault."""
     fields = ("id", "domain", "instruction", "reference")
-    instructions = [
-        Instruction(**{field: record[field] for field in fields}) for _, record in _records(source, texts=fields)
-    ]
+    instructions = [Instruction(**{field: record[field] for field in fields}) for _, record in _records(source, texts=fields)]
     return sorted(instructions, key=lambda instruction: instruction.id)
 
 

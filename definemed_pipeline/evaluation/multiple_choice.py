@@ -38,9 +38,7 @@ def task_config(name: str, settings: BenchmarkSettings) -> dict[str, Any]:
         "doc_to_choice": "choices",
         "doc_to_target": "answer",
         "num_fewshot": settings.num_fewshot,
-        "metric_list": [
-            {"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")
-        ],
+        "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")],
     }
 
 

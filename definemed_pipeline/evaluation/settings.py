@@ -22,7 +22,7 @@ class BenchmarkSettings:
 
     questions: str = setting(location=True)
     prompt: str = setting()
-    num_fewshot: int = setting(0, at_least=0, at_most=100)
+    num_fewshot: int = setting(default=0, at_least=0, at_most=100)
 
     def __post_init__(self) -> None:
         if "question" not in self.prompt:
@@ -38,10 +38,10 @@ class BenchmarkScoresSettings:
     """
 
     benchmarks: dict[str, BenchmarkSettings]
-    metric: Metric = setting("acc_norm")
-    batch_size: int = setting(16, at_least=1)
-    resamples: int = setting(10_000, at_least=100)
-    seed: int = setting(0, at_least=0)
+    metric: Metric = setting(default="acc_norm")
+    batch_size: int = setting(default=16, at_least=1)
+    resamples: int = setting(default=10_000, at_least=100)
+    seed: int = setting(default=0, at_least=0)
 
     def __post_init__(self) -> None:
         if not self.benchmarks:
@@ -66,8 +66,8 @@ class ResponsesSettings:
     """How the models answer: greedily, each instruction as one user turn of the model's own chat template."""
 
     instruction_sets: dict[str, InstructionSetSettings]
-    max_new_tokens: int = setting(512, at_least=1)
-    batch_size: int = setting(16, at_least=1)
+    max_new_tokens: int = setting(default=512, at_least=1)
+    batch_size: int = setting(default=16, at_least=1)
 
     def __post_init__(self) -> None:
         if not self.instruction_sets:
@@ -89,8 +89,8 @@ class ReferenceJudgeSettings:
     """
 
     kind: Literal["reference"] = "reference"
-    tie_margin: float = setting(0.05, at_least=0, at_most=1)
-    unended_factor: float = setting(0.5, at_least=0, at_most=1)
+    tie_margin: float = setting(default=0.05, at_least=0, at_most=1)
+    unended_factor: float = setting(default=0.5, at_least=0, at_most=1)
 
 
 @settings
@@ -100,8 +100,8 @@ class WinRatesSettings:
     opponent_base_model: str
     opponent_stage: Stage = "base"
     judge: ReferenceJudgeSettings = setting(factory=ReferenceJudgeSettings)
-    resamples: int = setting(10_000, at_least=100)
-    seed: int = setting(0, at_least=0)
+    resamples: int = setting(default=10_000, at_least=100)
+    seed: int = setting(default=0, at_least=0)
 
 
 @settings
@@ -115,8 +115,8 @@ class LanguageSettings:
     expected: str
     foreign: tuple[str, ...]
     scripts: tuple[str, ...] = ("LATIN", "GREEK")
-    minimum_confidence: float = setting(0.9, at_least=0.5, at_most=1)
-    minimum_words: int = setting(3, at_least=1)
+    minimum_confidence: float = setting(default=0.9, at_least=0.5, at_most=1)
+    minimum_words: int = setting(default=3, at_least=1)
     whitelist: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -134,12 +134,12 @@ class FailureModesSettings:
 
     language: LanguageSettings
     judge: ReferenceJudgeSettings = setting(factory=ReferenceJudgeSettings)
-    proper_answer: float = setting(0.5, above=0, at_most=1)
-    verbosity_ratio_limit: float = setting(2.0, above=1)
-    repetition_words: int = setting(4, at_least=1)
-    repetition_limit: float = setting(0.2, at_least=0, at_most=1)
-    resamples: int = setting(10_000, at_least=100)
-    seed: int = setting(0, at_least=0)
+    proper_answer: float = setting(default=0.5, above=0, at_most=1)
+    verbosity_ratio_limit: float = setting(default=2.0, above=1)
+    repetition_words: int = setting(default=4, at_least=1)
+    repetition_limit: float = setting(default=0.2, at_least=0, at_most=1)
+    resamples: int = setting(default=10_000, at_least=100)
+    seed: int = setting(default=0, at_least=0)
 
 
 @settings

@@ -41,6 +41,7 @@ def annotations(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materialize
         intervals = {name: (manifest.metrics[f"{name}_low"], manifest.metrics[f"{name}_high"]) for name in agreement}
         pictures["agreement_with_gold"] = plots.bars(agreement, label="annotator against gold labels", intervals=intervals)
     return result(
+        context,
         lake,
         manifest,
         table="annotations.parquet",

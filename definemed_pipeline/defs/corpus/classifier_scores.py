@@ -44,6 +44,7 @@ def classifier_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg
     )
     expected = shard.metrics["documents"]
     return result(
+        context,
         lake,
         manifest,
         table="scores.parquet",

@@ -41,6 +41,7 @@ def finemed_de(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeR
     )
     kept, documents, dropped = (manifest.metrics[name] for name in ("kept", "documents", "dropped"))
     return result(
+        context,
         lake,
         manifest,
         table="data/*.parquet",

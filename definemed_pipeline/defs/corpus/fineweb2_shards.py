@@ -29,4 +29,4 @@ def fineweb2_shards(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materia
         raise dg.Failure(f"the recipe's source has no file for partition {context.partition_key}", allow_retries=False)
     manifest = build_here(context, lake, register_shard, section=SECTION, inputs=[], sources=lake.sources({"shard": location}))
     readable = manifest.metrics["documents"] - manifest.metrics["null_texts"] - manifest.metrics["empty_texts"]
-    return result(lake, manifest, checks=[check("has_documents", readable > 0, documents_with_text=readable)])
+    return result(context, lake, manifest, checks=[check("has_documents", readable > 0, documents_with_text=readable)])

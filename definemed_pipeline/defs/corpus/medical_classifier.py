@@ -48,6 +48,7 @@ def medical_classifier(context: dg.AssetExecutionContext, lake: Lake, compute: d
     )
     precision, recall = manifest.metrics["precision"], manifest.metrics["recall"]
     return result(
+        context,
         lake,
         manifest,
         table="held_out.parquet",

@@ -47,6 +47,7 @@ def benchmark_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg.
     )
     answers, expected = manifest.rows, 3 * manifest.metrics["questions"]
     return result(
+        context,
         lake,
         manifest,
         table="questions.parquet",

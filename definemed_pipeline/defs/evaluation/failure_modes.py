@@ -28,6 +28,7 @@ def failure_modes(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materiali
     folder = lake.store.folder(manifest)
     diagnosed, expected = pl.read_parquet(folder / "failures.parquet").height, sum(one.rows for one in inputs)
     return result(
+        context,
         lake,
         manifest,
         table="failure_rates.parquet",

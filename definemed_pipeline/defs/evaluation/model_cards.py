@@ -30,4 +30,4 @@ def model_cards(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materialize
     own = [lake.artifact(asset, context.partition_key) for asset in ("base_models", "merged_models", "benchmark_scores")]
     shared = [lake.artifact(asset) for asset in ("finemed_de", "win_rates", "failure_modes")]
     manifest = build_here(context, lake, write_card, section=SECTION, inputs=[*own, *shared])
-    return result(lake, manifest, plots={"card": (lake.store.folder(manifest) / "README.md").read_text("utf-8")})
+    return result(context, lake, manifest, plots={"card": (lake.store.folder(manifest) / "README.md").read_text("utf-8")})

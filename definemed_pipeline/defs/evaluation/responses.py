@@ -45,6 +45,7 @@ def responses(context: dg.AssetExecutionContext, lake: Lake, compute: dg.Resourc
     )
     expected = 3 * manifest.metrics["instructions"]
     return result(
+        context,
         lake,
         manifest,
         table="responses.parquet",

@@ -36,6 +36,7 @@ def win_rates(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeRe
     table = pl.read_parquet(lake.store.folder(manifest) / "win_rates.parquet")
     models = 3 * len(active_recipe().base_models)
     return result(
+        context,
         lake,
         manifest,
         table="win_rates.parquet",

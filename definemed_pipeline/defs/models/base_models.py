@@ -41,7 +41,7 @@ def base_models(context: dg.AssetExecutionContext, lake: Lake, compute: dg.Resou
         sources=lake.sources(section.sources()),
     )
     parameters = manifest.metrics["parameters"]
-    return result(lake, manifest, checks=[check("loadable", parameters > 0, parameters=parameters)])
+    return result(context, lake, manifest, checks=[check("loadable", parameters > 0, parameters=parameters)])
 
 
 PAYLOADS = {

@@ -53,6 +53,7 @@ def cpt_checkpoints(context: dg.AssetExecutionContext, lake: Lake, compute: dg.R
     log = [json.loads(line) for line in (lake.store.folder(manifest) / "log.jsonl").read_text().splitlines()]
     vocabulary, expected = manifest.metrics["vocabulary_size"], base.metrics["vocabulary_size"]
     return result(
+        context,
         lake,
         manifest,
         plots={

@@ -32,4 +32,4 @@ def cpt_corpus(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeR
         inputs=[lake.artifact("base_models", context.partition_key), lake.artifact("finemed_de")],
     )
     tokens, packed = manifest.metrics["tokens"], manifest.metrics["packed_tokens"]
-    return result(lake, manifest, checks=[check("no_token_lost", tokens == packed, tokens=tokens, packed_tokens=packed)])
+    return result(context, lake, manifest, checks=[check("no_token_lost", tokens == packed, tokens=tokens, packed_tokens=packed)])

@@ -48,6 +48,7 @@ def merged_models(context: dg.AssetExecutionContext, lake: Lake, compute: dg.Res
     shape = {name: manifest.metrics[name] for name in ("parameters", "vocabulary_size")}
     expected = {name: base.metrics[name] for name in shape}
     return result(
+        context,
         lake,
         manifest,
         table="tensors.parquet",

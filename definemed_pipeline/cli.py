@@ -1,0 +1,210 @@
+"""`definemed`: the graph from a shell. What a person reads stands here; what happens stands elsewhere."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from definemed_pipeline.errors import UserError
+
+FAILED, BAD_INPUT = 1, 2
+MARKS = {"built": "[green]✓[/]", "reused": "[blue]=[/]", "failed": "[red]✗[/]", "check_failed": "[red]![/]"}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Turn the open web into specialised language models, reproducibly, on your own hardware.\n\n"
+    "Start with [bold]definemed demo[/], then look at what it built with [bold]make ui[/].",
+)
+lineage_app = typer.Typer(no_args_is_help=True, help="Show where an artifact came from.")
+recipe_app = typer.Typer(no_args_is_help=True, help="Validate recipes before anything runs.")
+app.add_typer(lineage_app, name="lineage")
+app.add_typer(recipe_app, name="recipe")
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+RecipeOption = Annotated[str, typer.Option(help="A packaged recipe (demo, paper) or the path of your own YAML file.")]
+LakeOption = Annotated[
+    str | None, typer.Option(help="Folder or URL (s3://…) of the lake.", envvar="DEFINEMED_LAKE", show_default="lake/")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Rebuild artifacts that are complete.")]
+
+
+def main() -> None:
+    """Run the command line; an error the user can cure is told in a line or two, `--debug` shows where it came from."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except UserError as error:
+        if debug:
+            raise
+        errors.print(f"[red]error:[/] {escape(str(error))}")
+        sys.exit(BAD_INPUT)
+
+
+@app.callback()
+def _root(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    pass
+
+
+@app.command()
+def demo(lake: LakeOption = None, force: ForceOption = False) -> None:
+    """Run the whole graph in the small German world the project generates itself: offline, on a laptop, in minutes.
+
+    It shows the paper's effect: continual pre-training raises medical accuracy and costs instruction-following, and merging restores
+    most of it. Every number printed is measured; a second run reuses every artifact.
+    """
+    _run("demo", lake, select=[], partition=None, force=force)
+
+
+@app.command()
+def run(
+    recipe: RecipeOption = "demo",
+    select: Annotated[
+        list[str] | None,
+        typer.Option(help="Assets in Dagster's selection syntax, e.g. 'finemed_de', '+finemed_de', 'group:corpus'. Repeatable."),
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="Only this shard or base model.")] = None,
+    lake: LakeOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Materialize assets of a recipe, parents first; what is complete is reused. The UI can do the same.
+
+    Examples: definemed run --recipe my.yaml · definemed run --select '+finemed_de' · definemed run --select cpt_checkpoints
+    --partition demo-qwen2 --force
+    """
+    _run(recipe, lake, select=select or [], partition=partition, force=force)
+
+
+@lineage_app.command("show")
+def lineage_show(
+    artifact: Annotated[str, typer.Argument(metavar="ASSET[/PARTITION]", help="For example model_cards/demo-qwen2.")],
+    recipe: RecipeOption = "demo",
+    lake: LakeOption = None,
+) -> None:
+    """Print the tree of artifacts and versions behind an artifact, read from manifests alone: no database is needed."""
+    from definemed_pipeline.artifacts.lineage import lineage_of
+    from definemed_pipeline.artifacts.store import Store
+    from definemed_pipeline.recipe import load_recipe
+
+    asset, _, partition = artifact.partition("/")
+    store = Store(_lake_url(lake))
+    tree = lineage_of(store, store.require(load_recipe(recipe).name, asset, partition or "_"))
+    console.print(_draw(tree, Tree(_label(tree)), set()))
+
+
+@recipe_app.command("check")
+def recipe_check(path: Annotated[str, typer.Argument(help="A packaged recipe's name or a YAML file.")]) -> None:
+    """Validate a recipe and print what it would build."""
+    from definemed_pipeline.recipe import load_recipe
+    from definemed_pipeline.summary import describe_recipe
+
+    for line in describe_recipe(load_recipe(path)):
+        console.print(line)
+
+
+def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: str | None, force: bool) -> None:
+    from definemed_pipeline.recipe import ENVIRONMENT_VARIABLE, load_recipe
+
+    started = time.monotonic()
+    recipe = load_recipe(recipe_name)
+    os.environ[ENVIRONMENT_VARIABLE] = recipe_name if not Path(recipe_name).exists() else str(Path(recipe_name).resolve())
+    os.environ["DEFINEMED_LAKE"] = _lake_url(lake)
+    _check_lake(os.environ["DEFINEMED_LAKE"])
+
+    from definemed_pipeline.corpus.shards import list_shards
+    from definemed_pipeline.runs import execute, plan_runs, prepare_instance, register_shards
+
+    shards = list_shards(recipe.source)
+    prepare_instance(Path.cwd())
+    console.print(f"[bold]definemed[/] recipe {recipe.name} · {len(shards)} shards · base models: {', '.join(recipe.base_models)}")
+    console.print(f"lake {os.environ['DEFINEMED_LAKE']} · Dagster instance {os.environ['DAGSTER_HOME']}\n")
+
+    from definemed_pipeline.definitions import defs
+
+    register_shards(shards)
+    partitions = {None: [None], "fineweb2_shard": list(shards), "base_model": list(recipe.base_models)}
+    plan = plan_runs(defs, partitions, select, partition)
+    failed = False
+    for event in execute(plan, concurrency=recipe.compute.concurrency, force=force):
+        failed = failed or event.kind in ("failed", "check_failed")
+        _tell(event, time.monotonic() - started)
+    if failed:
+        errors.print("\n[red]The run failed.[/] What was completed is kept; run the command again to go on from there.")
+        sys.exit(FAILED)
+
+    from definemed_pipeline.artifacts.store import Store
+    from definemed_pipeline.summary import summarise
+
+    console.print()
+    for part in summarise(Store(os.environ["DEFINEMED_LAKE"]), recipe):
+        console.print(part)
+    console.print(f"\nDone in {_clock(time.monotonic() - started)}.")
+
+
+def _lake_url(lake: str | None) -> str:
+    return lake if lake and "://" in lake else str(Path(lake or "lake").resolve())
+
+
+def _check_lake(url: str) -> None:
+    """Write and remove one small object, so that a lake that cannot be written is told before any work starts."""
+    from definemed_pipeline.artifacts.store import Store
+
+    Store(url).check_writable()
+
+
+def _tell(event: "object", elapsed: float) -> None:
+    from definemed_pipeline.runs import Event
+
+    assert isinstance(event, Event)
+    if event.kind == "started":
+        return
+    name = event.asset if event.partition is None else f"{event.asset}[{event.partition}]"
+    text = escape(event.text)
+    if event.kind in ("built", "reused"):
+        text = f"{event.kind}, {event.seconds:.1f} s" + (f", {text}" if text else "")
+    console.print(f"{_clock(elapsed)}  {MARKS.get(event.kind, ' ')} {escape(name)}  {text}")
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _label(node: "object") -> str:
+    from definemed_pipeline.artifacts.lineage import Lineage
+
+    assert isinstance(node, Lineage)
+    if node.manifest is None:
+        return f"{escape(node.name)}  {node.version}  [red]no longer in the lake[/]"
+    made = node.manifest.provenance
+    return f"[bold]{escape(node.name)}[/]  {node.version}  {made.created_at}  commit {made.code_commit[:12]}  run {made.run_id[:8]}"
+
+
+def _draw(node: "object", tree: Tree, seen: set[tuple[str, str]]) -> Tree:
+    """Draw each artifact's inputs once; where it comes up again, a reference."""
+    from definemed_pipeline.artifacts.lineage import Lineage
+
+    assert isinstance(node, Lineage)
+    for source in node.sources:
+        tree.add(f"[dim]source {source.name}: {escape(source.location)}  {source.digest[:16]}[/]")
+    for one in node.inputs:
+        if (one.name, one.version) in seen:
+            tree.add(f"{escape(one.name)}  {one.version}  [dim]see above[/]")
+            continue
+        seen.add((one.name, one.version))
+        _draw(one, tree.add(_label(one)), seen)
+    return tree
+
+
+if __name__ == "__main__":
+    main()

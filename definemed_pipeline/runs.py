@@ -1,0 +1,270 @@
+"""Run the graph from a shell: which Dagster runs a selection needs, in which order, and how to follow them.
+
+Every run is an ordinary Dagster run in the ordinary instance, executed in a worker process; the UI shows it like any other. What is
+decided here is only what a person would otherwise click: assets with the same partitions that follow each other go into one run per
+partition, and a run starts when the runs it reads from have succeeded.
+"""
+
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from definemed_pipeline.errors import UserError
+
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One Dagster run: assets in topological order, for one partition (None: unpartitioned). `after` are positions in the plan."""
+
+    assets: tuple[str, ...]
+    partition: str | None
+    after: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        first, last = self.assets[0], self.assets[-1]
+        assets = first if first == last else f"{first} … {last}"
+        return assets if self.partition is None else f"{assets} [{self.partition}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something a person following the runs wants to know."""
+
+    kind: str  # started | progress | built | reused | check_failed | failed
+    asset: str
+    partition: str | None
+    text: str = ""
+    seconds: float = 0.0
+
+
+def prepare_instance(working_directory: Path) -> None:
+    """Point DAGSTER_HOME at `.dagster/` (unless it is set) and give it the project's dagster.yaml."""
+    home = Path(os.environ.setdefault("DAGSTER_HOME", str(working_directory / ".dagster")))
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if (working_directory / "dagster.yaml").exists() and not (home / "dagster.yaml").exists():
+            shutil.copyfile(working_directory / "dagster.yaml", home / "dagster.yaml")
+    except OSError as error:
+        raise UserError(f"DAGSTER_HOME {home} cannot be written: {error}. Set DAGSTER_HOME to a writable folder") from error
+
+
+def register_shards(shards: Iterable[str]) -> None:
+    """Make every file of the source a partition in the Dagster instance; known ones stay."""
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions("fineweb2_shard", list(shards))
+
+
+def plan_runs(
+    definitions: dg.Definitions, partitions: Mapping[str | None, Sequence[str | None]], selection: Sequence[str], only: str | None
+) -> list[PlannedRun]:
+    """Return the runs that materialize a selection (Dagster's selection syntax; empty: everything), parents first.
+
+    `partitions` maps the name of a partitions definition (None: unpartitioned) to its keys; `only` keeps a single key.
+    Raise UserError where the selection or the partition is unknown.
+    """
+    graph = definitions.resolve_asset_graph()
+    selected = _select(definitions, selection)
+    kind = {asset: _partitions_name(graph.get(dg.AssetKey(asset)).partitions_def) for asset in _names(graph.toposorted_asset_keys)}
+    keys = _narrow(partitions, {kind[asset] for asset in selected}, only)
+    parents = {asset: _names(graph.get(dg.AssetKey(asset)).parent_keys) for asset in kind}
+    depth: dict[str, int] = {}
+    for asset in kind:  # a run ends where the partitioning changes
+        depth[asset] = max((depth[parent] + (kind[parent] != kind[asset]) for parent in parents[asset]), default=0)
+    groups: dict[tuple[int, str | None], list[str]] = defaultdict(list)
+    for asset in kind:
+        if asset in selected:
+            groups[depth[asset], kind[asset]].append(asset)
+
+    runs: list[PlannedRun] = []
+    position: dict[tuple[str, str | None], int] = {}
+    for (_, name), assets in sorted(groups.items(), key=lambda group: group[0][0]):
+        for key in keys[name]:
+            after = {
+                position[parent, parent_key]
+                for asset in assets
+                for parent in parents[asset]
+                if parent in selected and parent not in assets
+                for parent_key in ([key] if kind[parent] == name else keys[kind[parent]])
+            }
+            position.update({(asset, key): len(runs) for asset in assets})
+            runs.append(PlannedRun(assets=tuple(assets), partition=key, after=tuple(sorted(after))))
+    return runs
+
+
+def execute(runs: Sequence[PlannedRun], *, concurrency: int, force: bool) -> Iterator[Event]:
+    """Execute runs, several at once where they do not wait for each other, and yield what happens.
+
+    After a failure no further run is started; those under way are followed to their end.
+    """
+    instance = dg.DagsterInstance.get()
+    waiting, done = dict(enumerate(runs)), set[int]()
+    following: dict[Future[list[Event]], tuple[int, _Follower]] = {}
+    failed = False
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(concurrency, mp_context=context, initializer=_prepare_worker) as workers:
+        while following or (waiting and not failed):
+            for index in [i for i, run in waiting.items() if not failed and done.issuperset(run.after)]:
+                if len(following) >= concurrency:
+                    break
+                run, run_id = waiting.pop(index), str(uuid.uuid4())
+                future = workers.submit(_execute_run, run, run_id, force)
+                following[future] = index, _Follower(instance, run_id, run)
+            time.sleep(POLL_SECONDS)
+            for future, (index, follower) in list(following.items()):
+                finished = future.done()
+                yield from follower.new_events()
+                if finished:
+                    del following[future]
+                    done.add(index)
+                    failures = _outcome(future, runs[index])
+                    failed = failed or bool(failures)
+                    yield from failures
+
+
+def _select(definitions: dg.Definitions, selection: Sequence[str]) -> set[str]:
+    graph = definitions.resolve_asset_graph()
+    known = _names(graph.toposorted_asset_keys)
+    chosen: set[str] = set()
+    for expression in selection or ("*",):
+        try:
+            found = _names(dg.AssetSelection.from_string(expression).resolve(graph))
+        except Exception as error:
+            raise UserError(f"--select {expression!r} is no asset selection ({error}); assets: {', '.join(known)}") from error
+        if not found:
+            raise UserError(f"--select {expression!r} matches no asset; assets: {', '.join(known)}")
+        chosen.update(found)
+    return chosen
+
+
+def _narrow(
+    partitions: Mapping[str | None, Sequence[str | None]], used: set[str | None], only: str | None
+) -> dict[str | None, Sequence[str | None]]:
+    """Keep a single key of the partitions definition it belongs to; assets partitioned otherwise are not narrowed."""
+    if only is None:
+        return dict(partitions)
+    home = [name for name in used if name is not None and only in partitions[name]]
+    if not home:
+        known = [str(key) for name in used if name is not None for key in partitions[name]]
+        raise UserError(f"--partition {only!r} is not a partition of the selected assets; there are: {', '.join(known) or 'none'}")
+    return {name: [only] if name in home else keys for name, keys in partitions.items()}
+
+
+def _names(keys: Sequence[dg.AssetKey] | set[dg.AssetKey] | frozenset[dg.AssetKey]) -> list[str]:
+    return [key.path[-1] for key in keys]
+
+
+def _partitions_name(partitions: dg.PartitionsDefinition | None) -> str | None:
+    if partitions is None:
+        return None
+    return partitions.name if isinstance(partitions, dg.DynamicPartitionsDefinition) else "base_model"
+
+
+def _prepare_worker() -> None:
+    """Keep a worker's output out of the terminal (Dagster captures it into the run's logs) and let it end with its parent."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        os.dup2(null, stream)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _execute_run(run: PlannedRun, run_id: str, force: bool) -> list[Event]:
+    """Execute one run in this worker process and return its failures."""
+    from definemed_pipeline.defs.materialization import FORCE_TAG
+    from definemed_pipeline.definitions import defs
+
+    keys = [dg.AssetKey(asset) for asset in run.assets]
+    job = defs.resolve_implicit_job_def_def_for_assets(keys)
+    assert job is not None
+    with dg.DagsterInstance.get() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=keys,
+            partition_key=run.partition,
+            run_id=run_id,
+            tags={FORCE_TAG: "true"} if force else {},
+            raise_on_error=False,
+        )
+    return [_failure(run, event) for event in result.get_failed_step_keys() and result.all_events if event.is_step_failure]
+
+
+def _failure(run: PlannedRun, event: dg.DagsterEvent) -> Event:
+    data = event.step_failure_data
+    asset = (event.step_key or run.assets[-1]).split("[")[0]
+    if data.user_failure_data and data.user_failure_data.description:
+        return Event(kind="failed", asset=asset, partition=run.partition, text=data.user_failure_data.description)
+    error = data.error
+    while error and error.cause:
+        error = error.cause
+    return Event(kind="failed", asset=asset, partition=run.partition, text=(error.message if error else "unknown error").strip())
+
+
+def _outcome(future: "Future[list[Event]]", run: PlannedRun) -> list[Event]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return [Event(kind="failed", asset=run.name, partition=None, text="the worker process was killed; run the command again")]
+
+
+class _Follower:
+    """Reads a run's event log as it grows."""
+
+    def __init__(self, instance: dg.DagsterInstance, run_id: str, run: PlannedRun) -> None:
+        self.instance, self.run_id, self.run = instance, run_id, run
+        self.cursor: str | None = None
+        self.reused: dict[str, bool] = {}
+        self.rows: dict[str, str] = {}
+
+    def new_events(self) -> Iterator[Event]:
+        """Yield what happened since the last call."""
+        if not self.instance.has_run(self.run_id):
+            return
+        connection = self.instance.get_records_for_run(self.run_id, self.cursor)
+        self.cursor = connection.cursor
+        for record in connection.records:
+            if event := self._translate(record.event_log_entry):
+                yield event
+
+    def _translate(self, entry: dg.EventLogEntry) -> Event | None:
+        asset = (entry.step_key or "").split("[")[0]
+        event = entry.dagster_event
+        if event is None:
+            return self._event("progress", asset, entry.user_message) if entry.level >= 20 and asset else None
+        if event.is_step_start:
+            return self._event("started", asset)
+        if event.is_step_materialization:
+            metadata = event.step_materialization_data.materialization.metadata
+            self.reused[asset] = bool(metadata["reused"].value)
+            if "dagster/row_count" in metadata:
+                self.rows[asset] = f"{metadata['dagster/row_count'].value:,} rows"
+        if event.event_type_value == "ASSET_CHECK_EVALUATION" and not event.event_specific_data.passed:
+            data = event.event_specific_data
+            found = ", ".join(f"{name} {value.value}" for name, value in data.metadata.items())
+            return self._event("check_failed", asset, f"check {data.check_name} failed: {found}")
+        if event.is_step_success:
+            seconds = event.step_success_data.duration_ms / 1000
+            return self._event("reused" if self.reused.get(asset) else "built", asset, self.rows.get(asset, ""), seconds)
+        return None
+
+    def _event(self, kind: str, asset: str, text: str = "", seconds: float = 0.0) -> Event:
+        return Event(kind=kind, asset=asset, partition=self.run.partition, text=text, seconds=seconds)
