@@ -127,7 +127,9 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
 
     shards = list_shards(recipe.source)
     prepare_instance(Path.cwd())
-    console.print(f"[bold]definemed[/] recipe {recipe.name} · {len(shards)} shards · base models: {', '.join(recipe.base_models)}")
+    console.print(
+        f"[bold]definemed[/] recipe {recipe.name} · {len(shards)} shards · base models: {', '.join(recipe.base_models)}"
+    )
     console.print(f"lake {os.environ['DEFINEMED_LAKE']} · Dagster instance {os.environ['DAGSTER_HOME']}\n")
 
     from definemed_pipeline.definitions import defs
@@ -167,8 +169,6 @@ def _tell(event: "object", elapsed: float) -> None:
     from definemed_pipeline.runs import Event
 
     assert isinstance(event, Event)
-    if event.kind == "started":
-        return
     name = event.asset if event.partition is None else f"{event.asset}[{event.partition}]"
     text = escape(event.text)
     if event.kind in ("built", "reused"):
@@ -187,7 +187,9 @@ def _label(node: "object") -> str:
     if node.manifest is None:
         return f"{escape(node.name)}  {node.version}  [red]no longer in the lake[/]"
     made = node.manifest.provenance
-    return f"[bold]{escape(node.name)}[/]  {node.version}  {made.created_at}  commit {made.code_commit[:12]}  run {made.run_id[:8]}"
+    return (
+        f"[bold]{escape(node.name)}[/]  {node.version}  {made.created_at}  commit {made.code_commit[:12]}  run {made.run_id[:8]}"
+    )
 
 
 def _draw(node: "object", tree: Tree, seen: set[tuple[str, str]]) -> Tree:

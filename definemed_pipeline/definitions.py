@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
+from definemed_pipeline import defs as graph
 from definemed_pipeline.compute.backends import compute_for
-from definemed_pipeline.defs import corpus, evaluation, models
 from definemed_pipeline.defs.jobs import corpus_job, everything_job, models_job
 from definemed_pipeline.defs.resources import lake_from_environment
 from definemed_pipeline.defs.sensors import fineweb2_shard_discovery
@@ -16,7 +16,7 @@ from definemed_pipeline.recipe import active_recipe
 def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Return the definitions of the active recipe; tests replace resources here and nowhere else."""
     return dg.Definitions(
-        assets=[asset for package in (corpus, models, evaluation) for asset in dg.load_assets_from_package_module(package)],
+        assets=dg.load_assets_from_package_module(graph),
         jobs=[corpus_job, models_job, everything_job],
         sensors=[fineweb2_shard_discovery],
         resources={

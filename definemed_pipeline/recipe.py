@@ -22,6 +22,7 @@ from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.settings import (
     BenchmarkScoresSettings,
     FailureModesSettings,
+    ModelCardsSettings,
     ResponsesSettings,
     WinRatesSettings,
 )
@@ -60,7 +61,7 @@ class Recipe(pydantic.BaseModel):
     medical_classifier: MedicalClassifierSettings
     classifier_scores: ClassifierScoresSettings
     finemed_de: FinemedDeSettings
-    base_models: Annotated[dict[Name, Annotated[BaseModelSettings, pydantic.Field(discriminator="kind")]], pydantic.Len(1)]
+    base_models: Annotated[dict[Name, Annotated[BaseModelSettings, pydantic.Field(discriminator="kind")]], pydantic.Field(min_length=1)]
     cpt_corpus: CptCorpusSettings
     cpt_checkpoints: CptCheckpointsSettings
     merged_models: MergedModelsSettings
@@ -68,6 +69,7 @@ class Recipe(pydantic.BaseModel):
     responses: ResponsesSettings
     win_rates: WinRatesSettings
     failure_modes: FailureModesSettings
+    model_cards: ModelCardsSettings
     checks: ChecksSettings = ChecksSettings()
     compute: ComputeSettings = ComputeSettings()
 

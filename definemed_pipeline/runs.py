@@ -5,6 +5,7 @@ decided here is only what a person would otherwise click: assets with the same p
 partition, and a run starts when the runs it reads from have succeeded.
 """
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -44,7 +45,7 @@ class PlannedRun:
 class Event:
     """Something a person following the runs wants to know."""
 
-    kind: str  # started | progress | built | reused | check_failed | failed
+    kind: str  # progress | built | reused | check_failed | failed
     asset: str
     partition: str | None
     text: str = ""
@@ -78,16 +79,18 @@ def plan_runs(
     """
     graph = definitions.resolve_asset_graph()
     selected = _select(definitions, selection)
-    kind = {asset: _partitions_name(graph.get(dg.AssetKey(asset)).partitions_def) for asset in _names(graph.toposorted_asset_keys)}
+    kind = {
+        asset: _partitions_name(graph.get(dg.AssetKey(asset)).partitions_def) for asset in _names(graph.toposorted_asset_keys)
+    }
     keys = _narrow(partitions, {kind[asset] for asset in selected}, only)
     parents = {asset: _names(graph.get(dg.AssetKey(asset)).parent_keys) for asset in kind}
     depth: dict[str, int] = {}
-    for asset in kind:  # a run ends where the partitioning changes
-        depth[asset] = max((depth[parent] + (kind[parent] != kind[asset]) for parent in parents[asset]), default=0)
+    for asset, own in kind.items():  # a run ends where the partitioning changes
+        depth[asset] = max((depth[parent] + (kind[parent] != own) for parent in parents[asset]), default=0)
     groups: dict[tuple[int, str | None], list[str]] = defaultdict(list)
-    for asset in kind:
+    for asset, own in kind.items():
         if asset in selected:
-            groups[depth[asset], kind[asset]].append(asset)
+            groups[depth[asset], own].append(asset)
 
     runs: list[PlannedRun] = []
     position: dict[tuple[str, str | None], int] = {}
@@ -142,10 +145,8 @@ def _select(definitions: dg.Definitions, selection: Sequence[str]) -> set[str]:
     for expression in selection or ("*",):
         try:
             found = _names(dg.AssetSelection.from_string(expression).resolve(graph))
-        except Exception as error:
-            raise UserError(f"--select {expression!r} is no asset selection ({error}); assets: {', '.join(known)}") from error
-        if not found:
-            raise UserError(f"--select {expression!r} matches no asset; assets: {', '.join(known)}")
+        except dg.DagsterError as error:
+            raise UserError(f"--select {expression!r} matches no asset; assets: {', '.join(known)}") from error
         chosen.update(found)
     return chosen
 
@@ -159,7 +160,9 @@ def _narrow(
     home = [name for name in used if name is not None and only in partitions[name]]
     if not home:
         known = [str(key) for name in used if name is not None for key in partitions[name]]
-        raise UserError(f"--partition {only!r} is not a partition of the selected assets; there are: {', '.join(known) or 'none'}")
+        raise UserError(
+            f"--partition {only!r} is not a partition of the selected assets; there are: {', '.join(known) or 'none'}"
+        )
     return {name: [only] if name in home else keys for name, keys in partitions.items()}
 
 
@@ -190,8 +193,8 @@ def _exit_with_parent() -> None:
 
 def _execute_run(run: PlannedRun, run_id: str, force: bool) -> list[Event]:
     """Execute one run in this worker process and return its failures."""
-    from definemed_pipeline.defs.materialization import FORCE_TAG
     from definemed_pipeline.definitions import defs
+    from definemed_pipeline.defs.materialization import FORCE_TAG
 
     keys = [dg.AssetKey(asset) for asset in run.assets]
     job = defs.resolve_implicit_job_def_def_for_assets(keys)
@@ -232,6 +235,7 @@ class _Follower:
     def __init__(self, instance: dg.DagsterInstance, run_id: str, run: PlannedRun) -> None:
         self.instance, self.run_id, self.run = instance, run_id, run
         self.cursor: str | None = None
+        self.started: dict[str, float] = {}
         self.reused: dict[str, bool] = {}
         self.rows: dict[str, str] = {}
 
@@ -249,9 +253,10 @@ class _Follower:
         asset = (entry.step_key or "").split("[")[0]
         event = entry.dagster_event
         if event is None:
-            return self._event("progress", asset, entry.user_message) if entry.level >= 20 and asset else None
+            told = asset and entry.level >= logging.INFO and not entry.user_message.startswith("[pipes]")
+            return self._event("progress", asset, entry.user_message) if told else None
         if event.is_step_start:
-            return self._event("started", asset)
+            self.started[asset] = entry.timestamp
         if event.is_step_materialization:
             metadata = event.step_materialization_data.materialization.metadata
             self.reused[asset] = bool(metadata["reused"].value)
@@ -262,7 +267,7 @@ class _Follower:
             found = ", ".join(f"{name} {value.value}" for name, value in data.metadata.items())
             return self._event("check_failed", asset, f"check {data.check_name} failed: {found}")
         if event.is_step_success:
-            seconds = event.step_success_data.duration_ms / 1000
+            seconds = entry.timestamp - self.started[asset]
             return self._event("reused" if self.reused.get(asset) else "built", asset, self.rows.get(asset, ""), seconds)
         return None
 

@@ -11,21 +11,15 @@ from pydantic import Field
 from definemed_pipeline.settings import setting, settings
 
 
-def german_transcription() -> dict[str, str]:
-    """Return how German letters are written where a keyboard lacks them, so that "Ärzte" and "Aerzte" are one word."""
-    return {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}
-
-
 @settings
 class LinearSettings:
     """Stage 1: logistic regression on hashed words and the character n-grams inside them."""
 
-    buckets_power: int = setting(18, at_least=8, at_most=26)  # 2 ** buckets_power weights
-    shortest_ngram: int = setting(3, at_least=2, at_most=8)
-    longest_ngram: int = setting(5, at_least=2, at_most=8)
-    transcription: dict[str, str] = setting(factory=german_transcription)
-    max_characters: int = setting(4_000, at_least=100)
-    l2: float = setting(1e-4, above=0)
+    buckets_power: int = setting(default=18, at_least=8, at_most=26)  # 2 ** buckets_power weights
+    shortest_ngram: int = setting(default=3, at_least=2, at_most=8)
+    longest_ngram: int = setting(default=5, at_least=2, at_most=8)
+    max_characters: int = setting(default=4_000, at_least=100)
+    l2: float = setting(default=1e-4, above=0)
 
     def __post_init__(self) -> None:
         if self.shortest_ngram > self.longest_ngram:
@@ -36,11 +30,11 @@ class LinearSettings:
 class FromScratch:
     """Stage 2 starts from random weights and a tokenizer of its own, both made from the annotated sample."""
 
-    kind: Literal["from_scratch"] = setting("from_scratch")
-    vocabulary_size: int = setting(4_000, at_least=300)
-    hidden_size: int = setting(64, at_least=8)
-    layers: int = setting(2, at_least=1)
-    heads: int = setting(2, at_least=1)
+    kind: Literal["from_scratch"] = setting(default="from_scratch")
+    vocabulary_size: int = setting(default=4_000, at_least=300)
+    hidden_size: int = setting(default=64, at_least=8)
+    layers: int = setting(default=2, at_least=1)
+    heads: int = setting(default=2, at_least=1)
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.heads:
@@ -51,9 +45,9 @@ class FromScratch:
 class Pretrained:
     """Stage 2 starts from published weights: a Hub repository at a revision, or a local folder."""
 
-    kind: Literal["pretrained"] = setting("pretrained")
+    kind: Literal["pretrained"] = setting(default="pretrained")
     model: str = setting()
-    revision: str | None = setting(None)  # pin a commit for a Hub repository; None for a folder
+    revision: str | None = setting(default=None)  # pin a commit for a Hub repository; None for a folder
 
 
 @settings
@@ -64,18 +58,18 @@ class MedicalClassifierSettings:
     transformer: Annotated[FromScratch | Pretrained, Field(discriminator="kind")] = setting(factory=FromScratch)
     epochs: int = setting(at_least=1)
     learning_rate: float = setting(above=0)
-    warm_up_share: float = setting(0.1, at_least=0, at_most=1)  # of all steps
-    weight_decay: float = setting(0.01, at_least=0)
-    batch_size: int = setting(32, at_least=1)
-    max_tokens: int = setting(512, at_least=8)
-    seed: int = setting(0, at_least=0)
-    target_precision: float = setting(0.95, above=0, at_most=1)
-    held_out_share: float = setting(0.2, above=0, at_most=0.9)
-    prefilter_recall: float = setting(0.99, above=0, at_most=1)  # of the documents stage 2 would take
+    warm_up_share: float = setting(default=0.1, at_least=0, at_most=1)  # of all steps
+    weight_decay: float = setting(default=0.01, at_least=0)
+    batch_size: int = setting(default=32, at_least=1)
+    max_tokens: int = setting(default=512, at_least=8)
+    seed: int = setting(default=0, at_least=0)
+    target_precision: float = setting(default=0.95, above=0, at_most=1)
+    held_out_share: float = setting(default=0.2, above=0, at_most=0.9)
+    prefilter_recall: float = setting(default=0.99, above=0, at_most=1)  # of the documents stage 2 would take
 
 
 @settings
 class ClassifierScoresSettings:
     """Recipe section `classifier_scores`."""
 
-    batch_size: int = setting(64, at_least=1)  # documents stage 2 reads at once
+    batch_size: int = setting(default=64, at_least=1)  # documents stage 2 reads at once

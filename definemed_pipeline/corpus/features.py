@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from definemed_pipeline.corpus.classifier_settings import LinearSettings
+from definemed_pipeline.corpus.text import fold, mixed
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -25,6 +26,7 @@ UInts = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+BETWEEN_WORDS = r"[^\p{L}\p{N}]+"
 SEPARATOR = 32  # the blank that stands between words, and as their first and last letter in n-grams
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, hence invertible modulo 2 ** 64
 BASE_INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))
@@ -75,7 +77,7 @@ class Features:
 
 def features_of(texts: pl.Series, settings: LinearSettings) -> Features:
     """Return the features of a column of texts; a null or wordless text has none."""
-    letters, document_of_letter = _letters(normalised(texts, settings))
+    letters, document_of_letter = _letters(_words_and_blanks(texts, settings.max_characters))
     starts, ends = _word_bounds(letters)
     hashes = _word_hashes(letters, starts, ends)
     documents, keys, counts, example = _count_words(document_of_letter[starts], hashes)
@@ -92,17 +94,10 @@ def features_of(texts: pl.Series, settings: LinearSettings) -> Features:
     )
 
 
-def normalised(texts: pl.Series, settings: LinearSettings) -> pl.Series:
-    """Return the first characters of each text in small letters, composed and transcribed, words parted by single blanks."""
-    return (
-        texts.fill_null("")
-        .str.slice(0, settings.max_characters)
-        .str.normalize("NFKC")
-        .str.to_lowercase()
-        .str.replace_many(list(settings.transcription), list(settings.transcription.values()))
-        .str.replace_all(r"[^\p{L}\p{N}]+", " ")
-        .str.strip_chars()
-    )
+def _words_and_blanks(texts: pl.Series, max_characters: int) -> pl.Series:
+    """Return the folded words of each text's first characters, parted by single blanks."""
+    text = fold(pl.lit(texts.fill_null("").str.slice(0, max_characters)))
+    return pl.select(text.str.replace_all(BETWEEN_WORDS, " ").str.strip_chars()).to_series()
 
 
 def _letters(texts: pl.Series) -> tuple[UInts, Ints]:
@@ -123,7 +118,7 @@ def _word_hashes(letters: UInts, starts: Ints, ends: Ints) -> UInts:
     """Return the polynomial hash of every word, from prefix sums over the whole array divided by the power at its start."""
     powers = _powers(BASE, len(letters))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(letters * powers)])
-    return _mixed((sums[ends] - sums[starts]) * _powers(BASE_INVERSE, len(letters))[starts], WORD)
+    return _salted((sums[ends] - sums[starts]) * _powers(BASE_INVERSE, len(letters))[starts], WORD)
 
 
 def _count_words(documents: Ints, hashes: UInts) -> tuple[Ints, UInts, Ints, Ints]:
@@ -147,7 +142,7 @@ def _subword_buckets(letters: UInts, starts: Ints, ends: Ints, hashes: UInts, se
         for offset in range(length):
             hashed = hashed * BASE + letters[begins + offset]
         found_words.append(words)
-        found_hashes.append(_mixed(hashed, length))
+        found_hashes.append(_salted(hashed, length))
     words = np.concatenate(found_words)
     order = np.argsort(words, kind="stable")
     buckets = np.concatenate(found_hashes)[order] >> np.uint64(64 - settings.buckets_power)
@@ -160,12 +155,9 @@ def _powers(base: np.uint64, count: int) -> UInts:
     return np.cumprod(powers)
 
 
-def _mixed(hashes: UInts, salt: int) -> UInts:
-    """Spread a polynomial hash over all 64 bits (the finaliser of splitmix64, Steele et al. 2014)."""
-    mixed = hashes + np.uint64((salt + 1) * int(BASE) % (1 << 64))
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+def _salted(hashes: UInts, salt: int) -> UInts:
+    """Tell equal polynomials of words and of n-grams of each length apart, and spread them over all 64 bits."""
+    return mixed(hashes + np.uint64((salt + 1) * int(BASE) % (1 << 64)))
 
 
 def _unit_rows(rows: Ints, values: Floats, count: int) -> Floats:
@@ -175,4 +167,4 @@ def _unit_rows(rows: Ints, values: Floats, count: int) -> Floats:
 
 def _sums_of_rows(starts: Ints, values: Floats) -> Floats:
     count = len(starts) - 1
-    return np.bincount(np.repeat(np.arange(count), np.diff(starts)), values, minlength=count)
+    return np.bincount(np.repeat(np.arange(count), np.diff(starts)), values, minlength=count).astype(np.float64)

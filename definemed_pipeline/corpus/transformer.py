@@ -1,68 +1,241 @@
 """Stage 2 of the classifier: a sequence classifier of XLM-R architecture, trained on the annotated sample.
 
-It starts from random weights and a tokenizer of its own (small sizes, as in the demo) or from published ones (the paper's
-XLM-RoBERTa). The folder it is saved to is an ordinary `from_pretrained` folder with safetensors. What is decided with its
-probabilities belongs in `two_stage`.
+It starts from random weights and a tokenizer of its own (small, as in the demo) or from published ones (the paper's XLM-RoBERTa).
+The folder it is saved to is an ordinary `from_pretrained` folder with safetensors. What is decided with its probabilities belongs
+in `two_stage`. This module imports torch; import it where stage 2 is needed.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from definemed_pipeline.corpus.classifier_settings import FromScratch, MedicalClassifierSettings, Pretrained
 from definemed_pipeline.errors import UserError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+BEGIN, PAD, END, UNKNOWN = SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3, in XLM-R's order
+MAX_GRADIENT_NORM = 1.0
+POOL = 32  # batches whose documents are sorted by length together: padding stays small and batches stay mixed
+CHARACTERS_PER_TOKEN = 20  # no text has longer tokens on average; what lies beyond max_tokens of them is not tokenized at all
 
-BEGIN, PAD, END, UNKNOWN = SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")  # in XLM-R's order: ids 0 to 3
-POOL = 50  # batches whose documents are sorted by length together, so that training pads little and still shuffles
 Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TransformerClassifier:
-    """A trained stage 2: its model in evaluation mode and its tokenizer."""
+    """Stage 2: its model, its tokenizer, and how many tokens of a document it reads."""
 
-    model: "PreTrainedModel"
-    tokenizer: Tokenizer
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
     max_tokens: int
 
     def logits(self, texts: Sequence[str], batch_size: int) -> Floats:
         """Return the log-odds of each text being positive, shape (texts,).
 
-        Batches hold texts of like length and follow from the texts alone, so equal lists give equal numbers.
+        Batches hold texts of like length and follow from the list of texts alone, so equal lists give equal numbers.
         """
-        encoded = encode(self.tokenizer, texts, self.max_tokens)
-        order = np.argsort([len(tokens) for tokens in encoded], kind="stable")
+        documents = self.encode(texts)
+        order = np.argsort([len(document) for document in documents], kind="stable")
         result = np.zeros(len(texts))
+        self.model.eval()
         with torch.inference_mode():
-            for chosen in batches(order, batch_size):
-                ids, mask = padded([encoded[i] for i in chosen], self.model.config.pad_token_id, self.model.device)
-                with _precision(self.model.device):
-                    output = self.model(input_ids=ids, attention_mask=mask).logits.float()
-                result[chosen] = (output[:, 1] - output[:, 0]).cpu().numpy()
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                result[chosen] = self.forward([documents[i] for i in chosen]).diff(dim=1)[:, 0].cpu().numpy()
         return result
 
-    def save(self, folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:
-        """Write a `from_pretrained` folder that names no path of this machine."""
-        self.model.config._name_or_path = ""
+    def forward(self, documents: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Return the logits of both classes in float32, shape (documents, 2); bf16 inside on a GPU."""
+        device = self.model.device
+        ids = np.full((len(documents), max(map(len, documents))), self.tokenizer.pad_token_id)
+        for row, document in zip(ids, documents, strict=True):
+            row[: len(document)] = document
+        batch = torch.from_numpy(ids).to(device)
+        with torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext():
+            logits: torch.Tensor = self.model(
+                input_ids=batch, attention_mask=(batch != self.tokenizer.pad_token_id).long()
+            ).logits
+        return logits.float()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, begin and end tokens included, `max_tokens` at most."""
+        limit = self.max_tokens * CHARACTERS_PER_TOKEN
+        return [encoding.ids for encoding in self._reader.encode_batch_fast([text[:limit] for text in texts])]
+
+    def save(self, folder: Path) -> None:
+        """Write a `from_pretrained` folder."""
         self.model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @cached_property
+    def _reader(self) -> Tokenizer:
+        """A tokenizer that truncates: a copy, because the one that is saved should not."""
+        reader = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        reader.no_padding()
+        reader.enable_truncation(self.max_tokens)
+        return reader
 
 
-def load_transformer(folder: Path, max_tokens: int) -> TransformerClassifier:
-    """Load a saved stage 2 onto the accelerator where there is one."""
-    from transformers import AutoModelForSequenceClassification
+def load_transformer(folder: str | Path, max_tokens: int, *, revision: str = "main") -> TransformerClassifier:
+    """Load a folder, or a Hub repository at a revision, onto the GPU where there is one; never code from it, never a pickle.
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return TransformerClassifier(
-        model=model.to(_device()).eval(), tokenizer=Tokenizer.from_file(str(folder / "tokenizer.json")), max_tokens=max_tokens
+    A model without a head for two classes gets a new one with random weights.
+    """
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+        folder, revision=revision, num_labels=2, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
     )
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, revision=revision)
+    return TransformerClassifier(_on_device(model), tokenizer, max_tokens)
+
+
+def train_transformer(
+    texts: Sequence[str],
+    labels: Labels,
+    settings: MedicalClassifierSettings,
+    checkpoint: Path,
+    report: Callable[[str], None],
+) -> TransformerClassifier:
+    """Train with AdamW, linear warm-up and decay, and both classes of equal total weight. Deterministic on a CPU.
+
+    After each epoch its state goes to the file `checkpoint`; a call that finds the file goes on from there to the same weights.
+    Raise UserError where the published model cannot be loaded.
+    """
+    torch.manual_seed(settings.seed)
+    classifier = _initial(texts, settings)
+    documents, targets = classifier.encode(texts), torch.from_numpy(labels.astype(np.int64)).to(classifier.model.device)
+    class_weights = (len(labels) / (2 * torch.bincount(targets, minlength=2))).float()
+    optimizer = torch.optim.AdamW(classifier.model.parameters(), lr=0.0, weight_decay=settings.weight_decay)
+    steps_per_epoch = -(-len(texts) // settings.batch_size)
+    first = _resume(checkpoint, classifier.model, optimizer)
+    for epoch in range(first, settings.epochs):
+        torch.manual_seed(settings.seed + 1 + epoch)  # an epoch's dropout does not depend on where training was resumed
+        classifier.model.train()
+        losses = []
+        for step, chosen in enumerate(_epoch_batches(documents, settings.batch_size, settings.seed + 1 + epoch)):
+            rate = learning_rate(settings, epoch * steps_per_epoch + step, settings.epochs * steps_per_epoch)
+            logits = classifier.forward([documents[i] for i in chosen])
+            loss = torch.nn.functional.cross_entropy(logits, targets[chosen], weight=class_weights)
+            losses.append(_step(loss, classifier.model, optimizer, rate))
+        report(f"transformer: epoch {epoch + 1} of {settings.epochs}, training loss {np.mean(losses):.3f}")
+        _save_state(checkpoint, classifier.model, optimizer, epoch + 1)
+    return classifier
+
+
+def learning_rate(settings: MedicalClassifierSettings, step: int, steps: int) -> float:
+    """Return the learning rate of a step (from 0): it rises linearly over the warm-up share and falls linearly to almost 0."""
+    warm_up = settings.warm_up_share * steps
+    rising, falling = (step + 1) / (warm_up + 1), (steps - step) / max(steps - warm_up, 1)
+    return settings.learning_rate * min(rising, falling, 1.0)
+
+
+def train_tokenizer(texts: Sequence[str], vocabulary_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
+    """Train a tokenizer as SentencePiece would: blanks become "▁", pieces are found by byte-pair encoding.
+
+    XLM-R's own kind, Unigram, is out: its trainer sums over hash maps in random order, and no two runs give the same vocabulary.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    ends = [(token, SPECIAL_TOKENS.index(token)) for token in (BEGIN, END)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A {END}", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_tokens,
+        bos_token=BEGIN,
+        cls_token=BEGIN,
+        eos_token=END,
+        sep_token=END,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+    )
+
+
+def _initial(texts: Sequence[str], settings: MedicalClassifierSettings) -> TransformerClassifier:
+    if isinstance(settings.transformer, FromScratch):
+        return _from_scratch(texts, settings.transformer, settings.max_tokens)
+    return _from_pretrained(settings.transformer, settings.max_tokens)
+
+
+def _from_scratch(texts: Sequence[str], architecture: FromScratch, max_tokens: int) -> TransformerClassifier:
+    from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+
+    tokenizer = train_tokenizer(texts, architecture.vocabulary_size, max_tokens)
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=architecture.hidden_size,
+        num_hidden_layers=architecture.layers,
+        num_attention_heads=architecture.heads,
+        intermediate_size=4 * architecture.hidden_size,
+        max_position_embeddings=max_tokens + tokenizer.pad_token_id + 1,  # positions count from the padding token's id on
+        type_vocab_size=1,
+        attention_probs_dropout_prob=0.0,  # with it, attention on a CPU leaves its fused kernel and takes twice as long
+    )
+    model = XLMRobertaForSequenceClassification(config)
+    return TransformerClassifier(_on_device(model), tokenizer, max_tokens)
+
+
+def _from_pretrained(published: Pretrained, max_tokens: int) -> TransformerClassifier:
+    if published.revision is None and not Path(published.model).is_dir():
+        raise UserError(f"medical_classifier.transformer: {published.model} is no folder; for a Hub repository pin its revision")
+    try:
+        classifier = load_transformer(published.model, max_tokens, revision=published.revision or "main")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"medical_classifier.transformer: {published.model} at revision {published.revision} cannot be loaded "
+            f"({' '.join(str(error).split())[:150]}); name a folder or Hub repository with safetensors and tokenizer.json"
+        ) from error
+    classifier.model.config.name_or_path = ""  # nothing of this machine's paths goes into the artifact
+    if max_tokens > (longest := classifier.tokenizer.model_max_length):
+        raise UserError(f"medical_classifier.max_tokens is {max_tokens}; {published.model} reads at most {longest}")
+    return classifier
+
+
+def _on_device(model: PreTrainedModel) -> PreTrainedModel:
+    return torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _epoch_batches(documents: Sequence[Sequence[int]], batch_size: int, seed: int) -> list[npt.NDArray[np.int64]]:
+    """Shuffle the documents, sort pools of batches by length, shuffle the batches."""
+    random = np.random.default_rng(seed)
+    order, lengths = random.permutation(len(documents)), np.array([len(document) for document in documents])
+    pools = [order[start : start + POOL * batch_size] for start in range(0, len(order), POOL * batch_size)]
+    ordered = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def _step(loss: torch.Tensor, model: PreTrainedModel, optimizer: torch.optim.Optimizer, rate: float) -> float:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def _save_state(checkpoint: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+    partial = checkpoint.with_suffix(".partial")
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epochs}, partial)
+    os.replace(partial, checkpoint)
+
+
+def _resume(checkpoint: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> int:
+    """Load the state of a killed run and return the number of epochs it had finished."""
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, map_location=model.device, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["epochs"])

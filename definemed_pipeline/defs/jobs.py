@@ -1,10 +1,52 @@
-"""Jobs: the corpus, the models with their evaluation, and everything."""
+"""Jobs: the corpus, the models with their evaluation, and everything.
+
+An asset job of Dagster takes one partitions definition, and the graph has two with unpartitioned assets between them. So each job here
+requests the backfill that "Materialize all" requests in the UI: the daemon then starts the runs, parents first, within the instance's
+limits, and the backfill's page shows and cancels them. Artifacts that are complete are reused, so asking for everything costs little.
+"""
+
+import time
 
 import dagster as dg
+from dagster._core.execution.backfill import PartitionBackfill  # what the webserver itself uses; there is no public way yet
+
+from definemed_pipeline.defs.partitions import fineweb2_shard
+from definemed_pipeline.defs.resources import Lake
 
 CORPUS = dg.AssetSelection.groups("corpus")
 MODELS = dg.AssetSelection.groups("models", "evaluation")
 
-corpus_job = dg.define_asset_job("corpus", CORPUS, description="From the source's files to FineMed-de.")
-models_job = dg.define_asset_job("models", MODELS, description="From base models and FineMed-de to model cards.")
-everything_job = dg.define_asset_job("everything", CORPUS | MODELS, description="The whole graph.")
+
+def backfill_job(name: str, selection: dg.AssetSelection, description: str) -> dg.JobDefinition:
+    """Return a job that registers the source's files as partitions and requests a backfill of a selection over all partitions."""
+
+    @dg.op(name=f"request_{name}", description=description)
+    def request(context: dg.OpExecutionContext, lake: Lake) -> None:
+        context.instance.add_dynamic_partitions(fineweb2_shard.name or "", list(lake.shards()))
+        graph = context.repository_def.asset_graph
+        backfill = PartitionBackfill.from_asset_partitions(
+            backfill_id=context.run_id[:8],
+            asset_graph=graph,
+            partition_names=None,
+            asset_selection=sorted(selection.resolve(graph)),
+            backfill_timestamp=time.time(),
+            tags={},
+            dynamic_partitions_store=context.instance,
+            all_partitions=True,
+            title=f"{name}: all partitions",
+            description=description,
+            run_config=None,
+        )
+        context.instance.add_backfill(backfill)
+        context.log.info(f"requested backfill {backfill.backfill_id}; follow it under Runs > Backfills")
+
+    @dg.job(name=name, description=description)
+    def job() -> None:
+        request()
+
+    return job
+
+
+corpus_job = backfill_job("corpus", CORPUS, "From the source's files to FineMed-de.")
+models_job = backfill_job("models", MODELS, "From base models and FineMed-de to model cards.")
+everything_job = backfill_job("everything", CORPUS | MODELS, "The whole graph.")

@@ -1,4 +1,4 @@
-"""Payload: what the three stages of a base model answer to instructions. Needs torch, transformers and pyarrow only."""
+"""Payload: what the three stages of a base model answer to instructions. Needs torch, transformers, pyarrow and numpy only."""
 
 import time
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from definemed_pipeline.artifacts.build import Draft
-from definemed_pipeline.evaluation.answering import Answer, answer_instructions
+from definemed_pipeline.evaluation.answering import Answer, ChatModel
 from definemed_pipeline.evaluation.examples import Instruction, read_instructions
 from definemed_pipeline.evaluation.settings import ResponsesSettings
 from definemed_pipeline.evaluation.stages import STAGES, model_folder, table_of_stages, write_table
+from definemed_pipeline.intervals import wilson
 from definemed_pipeline.payload import run_payload
 
 SCHEMA = pa.schema(
@@ -40,17 +41,16 @@ def collect_responses(draft: Draft[ResponsesSettings]) -> None:
     write_table(table.sort_by([(key, "ascending") for key in keys]), draft.folder / "responses.parquet")
     for stage in STAGES:
         ended = [row["is_ended"] for row in table.select(["stage", "is_ended"]).to_pylist() if row["stage"] == stage]
-        draft.metrics[f"{stage}_ended"] = sum(ended) / len(ended)
+        draft.metrics |= wilson(sum(ended), len(ended)).as_metrics(f"{stage}_ended")
     draft.metrics["responses"] = table.num_rows
 
 
 def _answer_stage(draft: Draft[ResponsesSettings], stage: str, asked: Sequence[tuple[str, Instruction]]) -> pa.Table:
     draft.report(f"{draft.identity.partition}, stage {stage}: answering {len(asked)} instructions")
+    model = ChatModel(model_folder(draft, stage), max_new_tokens=draft.settings.max_new_tokens)
     started = time.monotonic()
-    answers = answer_instructions(
-        model_folder(draft, stage),
+    answers = model.answer(
         [instruction.instruction for _, instruction in asked],
-        max_new_tokens=draft.settings.max_new_tokens,
         batch_size=draft.settings.batch_size,
         report=lambda text: draft.report(f"{draft.identity.partition}, stage {stage}: {text}"),
     )

@@ -1,8 +1,8 @@
 """The reference judge: how good a response is, judged offline by its agreement with a reference answer.
 
 It is called the reference judge because no language model runs offline: it can tell whether an answer says about the same in about the
-same words, and whether it came to an end. It cannot value a good answer in other words, so its qualities compare models on the same
-instructions and are no grades.
+same words, and whether it came to an end. It cannot value a good answer in other words, and a short sentence with one wrong word
+in it still agrees with most of the reference. So its qualities compare models on the same instructions and are no grades.
 
 Agreement is chrF++ (Popović 2017), character n-grams up to 6 and word n-grams up to 2, F with beta 2, without case. Against F1 over words,
 which knows right and wrong words only, it gives compounds and inflected forms their share (`Magenschmerz`, `Magenschmerzen`), agrees better

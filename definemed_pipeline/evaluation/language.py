@@ -64,7 +64,7 @@ class LanguageMixing:
 
     def _tells(self, word: str, neutral: set[str]) -> bool:
         """Tell whether a word says something about the language: neither an abbreviation nor a known term."""
-        is_abbreviation = word.isupper() and len(word) > 1
+        is_abbreviation = sum(letter.isupper() for letter in word) > 1  # COPD, mRNA, SARS-CoV
         return not is_abbreviation and word.casefold() not in neutral
 
     @cached_property

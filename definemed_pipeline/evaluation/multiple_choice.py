@@ -55,11 +55,13 @@ def answer_questions(
     """
     _stay_offline()
     import torch
+    import transformers
     from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
+    transformers.utils.logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    lm = HFLM(pretrained=str(model), device=device, batch_size=batch_size)
+    lm = _quiet(HFLM)(pretrained=str(model), device=device, batch_size=batch_size)
     _refuse_appended_end_token(lm, model)
     tasks = {name: _task(name, settings, questions) for name, (settings, questions) in benchmarks.items()}
     # `evaluate` and not `simple_evaluate`, which indexes lm-eval's thousands of tasks and asks the machine for its details first.
@@ -70,6 +72,16 @@ def answer_questions(
         for name, (_, questions) in benchmarks.items()
         for sample in sorted(results["samples"][name], key=lambda sample: sample["doc_id"])
     ]
+
+
+def _quiet(model_class: Any) -> Any:
+    """Return lm-eval's model class without the progress bars that it draws whatever the environment says."""
+
+    class Quiet(model_class):
+        def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> Any:
+            return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
+    return Quiet
 
 
 def _task(name: str, settings: BenchmarkSettings, questions: Sequence[Question]) -> Any:

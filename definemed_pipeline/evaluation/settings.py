@@ -115,7 +115,7 @@ class LanguageSettings:
     expected: str
     foreign: tuple[str, ...]
     scripts: tuple[str, ...] = ("LATIN", "GREEK")
-    minimum_confidence: float = setting(default=0.9, at_least=0.5, at_most=1)
+    minimum_confidence: float = setting(default=0.8, at_least=0.5, at_most=1)
     minimum_words: int = setting(default=3, at_least=1)
     whitelist: tuple[str, ...] = ()
 
@@ -128,7 +128,8 @@ class LanguageSettings:
 class FailureModesSettings:
     """When a response counts as failed.
 
-    `proper_answer`: least quality, by the judge, of a proper answer. `verbosity_ratio_limit`: words of a response per word of the
+    `proper_answer`: least quality, by the judge, of a proper answer; for short references about 0.5 asks for the form and the matter, 0.8 for
+    every word. `verbosity_ratio_limit`: words of a response per word of the
     reference. `repetition_limit`: greatest share of a response's `repetition_words`-grams that repeat an earlier one.
     """
 
@@ -144,11 +145,20 @@ class FailureModesSettings:
 
 @settings
 class ModelCardsSettings:
-    """What a model card says that was not measured. `licenses` maps base models to SPDX identifiers of their licences."""
+    """What a model card says that was not measured.
 
+    `name` is the published name of a merged model, with `{base_model}` where the base model's name goes; `languages` are ISO 639-1 codes;
+    `licenses` maps base models to the Hub's identifiers of their licences.
+    """
+
+    name: str
     languages: tuple[str, ...]
     field: str
     intended_use: str
     limits: tuple[str, ...]
     tags: tuple[str, ...] = ()
     licenses: dict[str, str] = setting(factory=dict)
+
+    def __post_init__(self) -> None:
+        if "{base_model}" not in self.name:
+            raise ValueError(f"name is {self.name!r}; allowed: a text with {{base_model}} in it")

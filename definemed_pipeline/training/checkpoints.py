@@ -15,7 +15,9 @@ SEAL = "seal.json"
 
 def seal(checkpoint: Path) -> None:
     """Record the checksums of a finished checkpoint, atomically."""
-    digests = {path.relative_to(checkpoint).as_posix(): sha256_of(path) for path in sorted(checkpoint.rglob("*")) if path.is_file()}
+    digests = {
+        path.relative_to(checkpoint).as_posix(): sha256_of(path) for path in sorted(checkpoint.rglob("*")) if path.is_file()
+    }
     unfinished = checkpoint / f"{SEAL}.tmp"
     unfinished.write_text(json.dumps(digests, indent=2), "utf-8")
     unfinished.replace(checkpoint / SEAL)

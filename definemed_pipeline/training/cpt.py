@@ -22,15 +22,15 @@ from definemed_pipeline.training.trainer import (
     BlockSequence,
     Optimisation,
     mean_loss,
+    prepare_process,
     split_blocks,
     train,
-    use_one_thread,
 )
 
 
 def train_checkpoint(draft: Draft[CptCheckpointsSettings]) -> None:
     """Train the base model on its packed corpus; save `model/` and `log.jsonl` (step, loss, learning_rate, grad_norm)."""
-    use_one_thread()
+    prepare_process()
     started, chosen, name = time.monotonic(), draft.settings, draft.identity.partition
     base = draft.input("base_models", name) / model_folder.FOLDER
     blocks = PackedBlocks(draft.input("cpt_corpus", name))
@@ -48,7 +48,7 @@ def train_checkpoint(draft: Draft[CptCheckpointsSettings]) -> None:
     draft.metrics.update(
         parameters=model_folder.count_parameters(draft.folder / model_folder.FOLDER),
         vocabulary_size=model_folder.vocabulary_size(draft.folder / model_folder.FOLDER),
-        tokens=len(sequence) * blocks.sequence_length,
+        trained_tokens=len(sequence) * blocks.sequence_length,
         blocks=len(trained_on),
         held_out_blocks=len(held_out),
         epochs=chosen.epochs,

@@ -29,7 +29,7 @@ class DocumentEncoder:
         self.tokenizer.no_padding()
         self.tokenizer.encode_special_tokens = True
         self.end_token = _document_end(self.tokenizer, model)
-        self.end_id: int = self.tokenizer.token_to_id(self.end_token)
+        self.end_id = _id_of(self.tokenizer, self.end_token)
 
     def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         """Return one array of token ids per text, document bounds included."""
@@ -46,6 +46,12 @@ class DocumentEncoder:
         return np.array(ids, dtype=np.uint32)
 
 
+def _id_of(tokenizer: Tokenizer, token: str) -> int:
+    token_id = tokenizer.token_to_id(token)
+    assert token_id is not None  # _document_end made sure
+    return int(token_id)
+
+
 def _document_end(tokenizer: Tokenizer, model: Path) -> str:
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     for candidate in DOCUMENT_ENDS:
@@ -55,5 +61,7 @@ def _document_end(tokenizer: Tokenizer, model: Path) -> str:
     eos = read_json(config).get("eos_token") if config.exists() else None
     name = eos["content"] if isinstance(eos, dict) else eos  # older folders write the token with its flags
     if not name or tokenizer.token_to_id(name) is None:
-        raise UserError(f"the tokenizer has no token that ends a document (eos_token is {name!r}); set eos_token in tokenizer_config.json")
+        raise UserError(
+            f"the tokenizer has no token that ends a document (eos_token is {name!r}); set eos_token in tokenizer_config.json"
+        )
     return str(name)

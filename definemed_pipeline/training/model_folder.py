@@ -58,7 +58,11 @@ def check_model_folder(folder: Path, *, origin: str) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         path = folder / name
         if path.exists() and "auto_map" in read_json(path):
-            raise UserError(f"{origin}: {name} asks for code of its own (auto_map), which is never run; take a model transformers knows")
+            raise UserError(
+                f"{origin}: {name} asks for code of its own (auto_map), which is never run; take a model transformers knows"
+            )
+    if not _has_chat_template(folder):
+        raise UserError(f"{origin}: there is no chat template, so it is no instruct model; take the model's instruct version")
     index = folder / "model.safetensors.index.json"
     if index.exists():
         missing = sorted(name for name in set(read_json(index)["weight_map"].values()) if not (folder / name).exists())
@@ -114,12 +118,24 @@ def vocabulary_size(folder: Path) -> int:
     return int(read_json(folder / "config.json")["vocab_size"])
 
 
+def _has_chat_template(folder: Path) -> bool:
+    config = folder / "tokenizer_config.json"
+    is_in_config = config.exists() and "chat_template" in read_json(config)  # where older folders keep it
+    return is_in_config or any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json"))
+
+
 def _require(names: Iterable[str], *, where: str) -> None:
     found = list(names)
     lacking = [
         what
-        for what, pattern in (("config.json", "config.json"), ("safetensors weights", "model*.safetensors"), ("tokenizer.json",) * 2)
+        for what, pattern in (
+            ("config.json", "config.json"),
+            ("safetensors weights", "model*.safetensors"),
+            ("tokenizer.json",) * 2,
+        )
         if not any(fnmatch(name, pattern) for name in found)
     ]
     if lacking:
-        raise UserError(f"{where} is no model folder: {', '.join(lacking)} missing; give a folder or repository as save_pretrained writes it")
+        raise UserError(
+            f"{where} is no model folder: {', '.join(lacking)} missing; give a folder or repository as save_pretrained writes it"
+        )

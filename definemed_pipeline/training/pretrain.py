@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
 from transformers import AutoModelForCausalLM as CausalLM
+from transformers import GenerationConfig, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
 
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.sources import open_source
@@ -23,17 +23,19 @@ from definemed_pipeline.training.encoding import DocumentEncoder
 from definemed_pipeline.training.packing import Ids, PackedBlocks, pack
 from definemed_pipeline.training.settings import PretrainBaseModelSettings
 from definemed_pipeline.training.tokenizer import train_tokenizer
-from definemed_pipeline.training.trainer import BlockSequence, Optimisation, train, use_one_thread
+from definemed_pipeline.training.trainer import BlockSequence, Optimisation, prepare_process, train
 
 Chat = list[dict[str, str]]
 
 
 def pretrain(draft: Draft[PretrainBaseModelSettings]) -> None:
     """Train tokenizer and model and save them as `model/`. Raise UserError where texts or chats do not fit."""
-    use_one_thread()
+    prepare_process()
     started, chosen = time.monotonic(), draft.settings
     texts = [str(row) for row in _read_rows(draft, "texts", "text")]
     chats: list[Chat] = list(_read_rows(draft, "chats", "messages"))
+    if not texts or not chats:
+        raise UserError(f"{chosen.chats if texts else chosen.texts} is empty; an instruct model needs both texts and chats")
     folder = draft.folder / model_folder.FOLDER
     tokenizer = train_tokenizer(
         texts + [message["content"] for chat in chats for message in chat],
@@ -71,7 +73,9 @@ def _read_rows(draft: Draft[Any], source: str, key: str) -> Iterator[Any]:
             try:
                 yield json.loads(line)[key]
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{location}, line {number}: not a JSON object with {key!r}; correct or remove the line") from error
+                raise UserError(
+                    f"{location}, line {number}: not a JSON object with {key!r}; correct or remove the line"
+                ) from error
 
 
 def _encode(
@@ -86,9 +90,9 @@ def _encode(
     return [named[index] for index in np.random.default_rng(seed).permutation(len(named))]
 
 
-def _pack(documents: list[tuple[str, Ids]], tokenizer: PreTrainedTokenizerFast, draft: Draft[PretrainBaseModelSettings]) -> PackedBlocks:
-    if not documents:
-        raise UserError(f"{draft.settings.texts} and {draft.settings.chats} hold nothing to train on")
+def _pack(
+    documents: list[tuple[str, Ids]], tokenizer: PreTrainedTokenizerFast, draft: Draft[PretrainBaseModelSettings]
+) -> PackedBlocks:
     folder = draft.checkpoints / "blocks"  # beside the checkpoints, because it is no part of the artifact
     folder.mkdir(exist_ok=True)
     pack(

@@ -47,7 +47,10 @@ def _download(wanted: HubBaseModelSettings, cache: Path, target: Path) -> None:
             cache_dir=cache,
             allow_patterns=list(model_folder.MODEL_FILES),
         )
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:  # a network that fails is not among them: that may be retried
+    except (
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    ) as error:  # a network that fails is not among them: that may be retried
         raise UserError(
             f"the Hub shows no {wanted.repository} at {wanted.revision}; check both, and HF_TOKEN where the repository is gated"
         ) from error

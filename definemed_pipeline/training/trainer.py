@@ -74,13 +74,15 @@ class BlockSequence(Dataset[Batch]):
         return self.blocks[int(self.order[index])]
 
 
-def use_one_thread() -> None:
-    """Keep the processor's part of training on one thread.
+def prepare_process() -> None:
+    """Make a payload's process train reproducibly and report only what we report.
 
-    What trains on a processor is tiny; sums then come out the same whatever the number of cores, and models train side by side.
+    The processor's part stays on one thread: what trains there is tiny, sums then come out the same whatever the number of cores, and
+    models train side by side.
     """
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
 
 
 def train(
@@ -96,6 +98,7 @@ def train(
     Raise UserError naming step and documents where loss or gradient is no number.
     """
     checkpoint = newest_intact(checkpoints)
+    use_cache = model.config.use_cache  # the Trainer sets it on its copy of the config, which would be saved
     watch = _Watch(sequence.blocks.sequence_length, report)
     trainer = _BlockTrainer(
         model=model,
@@ -105,7 +108,6 @@ def train(
         callbacks=[watch],
     )
     trainer.pop_callback(transformers.PrinterCallback)
-    use_cache = model.config.use_cache
     if checkpoint:
         report(f"going on from {checkpoint.name}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -154,7 +156,8 @@ class _BlockTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def _require_finite(self, value: Any, what: str, blocks: list[int]) -> None:
-        if not math.isfinite(number := float(value)):
+        if not math.isfinite(number := float(value.detach() if isinstance(value, torch.Tensor) else value)):
+            assert isinstance(self.train_dataset, BlockSequence)
             documents = self.train_dataset.blocks.documents(blocks)
             raise UserError(
                 f"the {what} became {number} after step {self.state.global_step}, on blocks {blocks} of documents "

@@ -14,7 +14,8 @@ import pytest
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.evaluation.stages import STAGE_ASSETS
+from definemed_pipeline.evaluation.generate import SCHEMA
+from definemed_pipeline.evaluation.stages import STAGE_ASSETS, write_table
 from definemed_pipeline.settings import setting, settings
 from definemed_pipeline_tests.conftest import build_artifact
 
@@ -27,10 +28,13 @@ TEMPLATE = (
     "{% if bos %}{{ bos }}{% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+REFERENCE = "Die Lunge ist bei Asthma betroffen."
+Answers = dict[str, dict[str, dict[str, tuple[str, bool]]]]
+Say = Callable[[Answers], list[Manifest]]
 ARCHITECTURES = ("qwen2", "mistral")
 QUESTIONS = [
     {"id": f"q{number:02}", "subject": "Organe", "question": f"Welches Organ betrifft Krankheit {number}?", "answer": number % 4,
-     "choices": ["Die Lunge", "Das Herz", "Die Leber und die Galle", "Haut"]}
+     "choices": ["Die Lunge ist betroffen, sagt die Ärztin", "Das Herz", "Die Leber und die Galle", "Ei"]}
     for number in range(12)
 ]  # fmt: skip
 INSTRUCTIONS = [
@@ -73,12 +77,15 @@ def make_model(folder: Path, architecture: str, seed: int) -> None:
     )
     fast.chat_template = TEMPLATE.replace("{% if bos %}{{ bos }}{% endif %}", "<s>" if has_bos else "")
     torch.manual_seed(seed)
-    shape = dict(
-        vocab_size=len(fast), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.3, bos_token_id=0 if has_bos else None, eos_token_id=2,
-    )  # fmt: skip
+    shape = {
+        "vocab_size": len(fast), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.1,
+        "bos_token_id": 0 if has_bos else None, "eos_token_id": 2,
+    }  # fmt: skip
     model = (
-        MistralForCausalLM(MistralConfig(**shape)) if has_bos else Qwen2ForCausalLM(Qwen2Config(**shape, tie_word_embeddings=True))
+        MistralForCausalLM(MistralConfig(**shape))
+        if has_bos
+        else Qwen2ForCausalLM(Qwen2Config(**shape, tie_word_embeddings=True))
     )
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
@@ -122,6 +129,37 @@ def questions_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def instructions_file(tmp_path: Path) -> Path:
     return write_lines(tmp_path / "instructions.jsonl", INSTRUCTIONS)
+
+
+@pytest.fixture
+def say(store: Store) -> Say:
+    """Put responses into the lake that say what the test wants: base model -> stage -> instruction -> (response, is ended)."""
+
+    def put(answers: Answers) -> list[Manifest]:
+        def write(draft: Draft[MicroModel]) -> None:
+            import pyarrow as pa
+
+            rows = [
+                {
+                    "base_model": draft.identity.partition,
+                    "stage": stage,
+                    "instruction_set": "fragen",
+                    "instruction_id": instruction,
+                    "domain": "Medizin",
+                    "instruction": "Welches Organ ist bei Asthma betroffen?",
+                    "reference": REFERENCE,
+                    "response": response,
+                    "tokens": len(response.split()),
+                    "is_ended": is_ended,
+                }
+                for stage, said in answers[draft.identity.partition].items()
+                for instruction, (response, is_ended) in said.items()
+            ]
+            write_table(pa.Table.from_pylist(rows, schema=SCHEMA), draft.folder / "responses.parquet")
+
+        return [build_artifact(store, "responses", write, MicroModel(), partition=base_model) for base_model in answers]
+
+    return put
 
 
 def write_lines(path: Path, records: list[dict[str, Any]]) -> Path:

@@ -18,7 +18,8 @@ from definemed_pipeline.evaluation.benchmark import score_models
 from definemed_pipeline.evaluation.examples import read_questions
 from definemed_pipeline.evaluation.multiple_choice import answer_questions, task_config
 from definemed_pipeline.evaluation.settings import BenchmarkScoresSettings, BenchmarkSettings
-from definemed_pipeline_tests.conftest import build_artifact
+from definemed_pipeline.payload import Spec
+from definemed_pipeline_tests.conftest import build_artifact, identity_of
 from definemed_pipeline_tests.evaluation.conftest import ARCHITECTURES, QUESTIONS, write_lines
 
 PROMPT = "Frage: {{question}}\nAntwort:"
@@ -141,9 +142,7 @@ def test_a_faulty_question_is_refused_with_file_and_line(change: dict[str, objec
     assert message in str(refused.value)
 
 
-def test_a_prompt_with_an_unknown_field_is_refused_with_its_name(
-    score: Callable[..., Manifest], questions_file: Path
-) -> None:
+def test_a_prompt_with_an_unknown_field_is_refused_with_its_name(score: Callable[..., Manifest], questions_file: Path) -> None:
     benchmarks = {"organe": BenchmarkSettings(questions=str(questions_file), prompt="{{question}} {{options}}:")}
     with pytest.raises(UserError, match=r"benchmark organe: prompt .*'options' is undefined"):
         score(benchmarks=benchmarks)
@@ -201,22 +200,28 @@ def test_the_plain_lm_eval_command_gives_the_same_answers(
 
 
 @pytest.mark.slow
-def test_the_payload_writes_nothing_into_the_users_home(tmp_path: Path, micro_models: Callable[..., Path], questions_file: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    script = f"""
-from pathlib import Path
-from definemed_pipeline.artifacts.manifest import Source
-from definemed_pipeline.evaluation.examples import read_questions
-from definemed_pipeline.evaluation.multiple_choice import answer_questions
-from definemed_pipeline.evaluation.settings import BenchmarkSettings
-questions = read_questions(Source(name="organe", location={str(questions_file)!r}, digest=""))
-settings = BenchmarkSettings(questions="", prompt={PROMPT!r})
-print(len(answer_questions(Path({str(micro_models("qwen2"))!r}), {{"organe": (settings, questions)}}, batch_size=4)))
-"""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_"))} | {"HOME": str(home)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
+def test_the_payload_builds_from_its_spec_and_writes_nothing_into_the_users_home(
+    store: Store, tmp_path: Path, stages: Callable[[str], list[Manifest]], questions_file: Path
+) -> None:
+    identity = identity_of(
+        "benchmark_scores",
+        section(questions_file),
+        partition="qwen2",
+        inputs=stages("qwen2"),
+        sources={"benchmark/organe": str(questions_file)},
     )
-    assert done.stdout.splitlines()[-1] == str(len(QUESTIONS))
-    assert [path for path in home.rglob("*") if path.is_file()] == []
+    spec = Spec(lake=store.url, scratch=str(store.scratch), recipe="test", run_id="test", force=False, identity=identity)
+    (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()))
+    (tmp_path / "home").mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "definemed_pipeline.evaluation.benchmark", "--spec", str(tmp_path / "spec.json")],
+        env={**environment, "HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "%|" not in done.stderr, "no progress bars beside the reports"
+    assert store.require("test", "benchmark_scores", "qwen2").metrics["questions"] == len(QUESTIONS)
+    assert list((tmp_path / "home").iterdir()) == []

@@ -19,12 +19,17 @@ from definemed_pipeline_tests.conftest import build_artifact
 ORGANS = ("Lunge", "Leber", "Niere", "Haut", "Schilddrüse", "Milz")
 SIGNS = ("Husten", "Fieber", "Müdigkeit", "Ausschlag", "Durst")
 PLACES = ("Hamburg", "Köln", "Dresden", "Ulm")
-CORPUS = [f"Eine Krankheit der {organ} zeigt sich oft durch {sign}. Die {organ} heilt mit Ruhe." for organ, sign in itertools.product(ORGANS, SIGNS)]
+CORPUS = [
+    f"Eine Krankheit der {organ} zeigt sich oft durch {sign}. Die {organ} heilt mit Ruhe."
+    for organ, sign in itertools.product(ORGANS, SIGNS)
+]
 
 
 @pytest.fixture
 def pretraining_files(tmp_path: Path) -> dict[str, str]:
-    texts = [f"In {place} scheint am {day}. Mai die Sonne, und alle gehen an den Fluss." for place in PLACES for day in range(1, 16)]
+    texts = [
+        f"In {place} scheint am {day}. Mai die Sonne, und alle gehen an den Fluss." for place in PLACES for day in range(1, 16)
+    ]
     chats = [
         [{"role": "user", "content": f"Wo liegt {place}?"}, {"role": "assistant", "content": f"{place} liegt in Deutschland."}]
         for place in PLACES
@@ -65,11 +70,12 @@ def micro(pretraining_files: dict[str, str]) -> Callable[..., PretrainBaseModelS
 def base_model(store: Store, micro: Callable[..., PretrainBaseModelSettings]) -> Callable[..., Manifest]:
     """Build a micro base model through the real payload's work function."""
 
-    def build(partition: str = "micro", **changes: Any) -> Manifest:
+    def build(partition: str = "micro", *, force: bool = False, **changes: Any) -> Manifest:
         from definemed_pipeline.training.pretrain import pretrain
 
         section = micro(**changes)
-        return build_artifact(store, "base_models", pretrain, section, partition=partition, sources=section.sources())
+        sources = section.sources()
+        return build_artifact(store, "base_models", pretrain, section, force=force, partition=partition, sources=sources)
 
     return build
 

@@ -34,7 +34,7 @@ def annotations(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materialize
         inputs=lake.artifacts("fineweb2_shards", lake.shards()),
         sources=lake.sources({"lexicon": lexicon_location(SECTION.annotator.lexicon), "gold": SECTION.gold}),
     )
-    positives, sampled = manifest.metrics["positives"], manifest.metrics["sampled"]
+    sampled, positive_share = manifest.metrics["sample_documents"], manifest.metrics["prevalence"]
     agreement = {name: manifest.metrics[name] for name in ("precision", "recall", "f1") if manifest.metrics.get(name) is not None}
     pictures = {}
     if agreement:
@@ -46,5 +46,5 @@ def annotations(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materialize
         manifest,
         table="annotations.parquet",
         plots=pictures,
-        checks=[check("both_labels", 0 < positives < sampled, positives=positives, sampled=sampled)],
+        checks=[check("both_labels", 0 < positive_share < 1, positive_share=positive_share, sampled=sampled)],
     )

@@ -1,8 +1,12 @@
 """Asset `classifier_scores`: the probability of being medical, for every document of a shard."""
 
 import dagster as dg
+import numpy as np
+import polars as pl
 
+from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.compute.backends import Compute
+from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.corpus.medical_classifier import medical_classifier
 from definemed_pipeline.defs.materialization import (
@@ -34,13 +38,14 @@ SECTION = active_recipe().classifier_scores
 def classifier_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
     """Score every document of one shard and keep all scores, also those of documents that are rejected."""
     shard = lake.artifact("fineweb2_shards", context.partition_key)
+    classifier = lake.artifact("medical_classifier")
     manifest = build_in_payload(
         context,
         lake,
         compute,
         "definemed_pipeline.corpus.score",
         section=SECTION,
-        inputs=[shard, lake.artifact("medical_classifier")],
+        inputs=[shard, classifier],
     )
     expected = shard.metrics["documents"]
     return result(
@@ -48,5 +53,13 @@ def classifier_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg
         lake,
         manifest,
         table="scores.parquet",
+        plots={"probabilities": _histogram(lake, manifest, classifier.metrics["decision_threshold"])},
         checks=[check("every_document", manifest.rows == expected, scores=manifest.rows, documents=expected)],
     )
+
+
+def _histogram(lake: Lake, manifest: Manifest, threshold: float) -> str:
+    """Draw the probabilities of all documents of the shard with the decision threshold."""
+    scores = pl.read_parquet(lake.store.folder(manifest) / "scores.parquet", columns=["medical_probability"])
+    counts, edges = np.histogram(scores["medical_probability"].to_numpy(), bins=25, range=(0, 1))
+    return plots.histogram(edges.tolist(), counts.tolist(), label="medical probability", threshold=threshold)

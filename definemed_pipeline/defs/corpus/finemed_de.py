@@ -39,13 +39,14 @@ def finemed_de(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeR
         inputs=[*lake.artifacts("fineweb2_shards", shards), *lake.artifacts("classifier_scores", shards)],
         sources=lake.sources({"gold": active_recipe().annotations.gold, **evaluation_sources()}),
     )
-    kept, documents, dropped = (manifest.metrics[name] for name in ("kept", "documents", "dropped"))
+    kept, documents = manifest.metrics["kept"], manifest.metrics["documents"]
+    dropped = {name: count for name, count in manifest.metrics.items() if name == "not_medical" or name.startswith("dropped_")}
     return result(
         context,
         lake,
         manifest,
         table="data/*.parquet",
-        plots=_pictures(lake, manifest),
+        plots=_pictures(lake, manifest, dropped, kept),
         checks=[
             check("enough_documents", kept >= CHECKS.corpus_documents, kept=kept, floor=CHECKS.corpus_documents),
             check("counts_add_up", kept + sum(dropped.values()) == documents, kept=kept, dropped=dropped, documents=documents),
@@ -62,14 +63,16 @@ def evaluation_sources() -> dict[str, str | None]:
     }
 
 
-def _pictures(lake: Lake, manifest: Manifest) -> dict[str, str]:
-    histogram = pl.read_parquet(lake.store.folder(manifest) / "statistics" / "probability.parquet").sort("low")
+def _pictures(lake: Lake, manifest: Manifest, dropped: dict[str, int], kept: int) -> dict[str, str]:
+    statistics = lake.store.folder(manifest) / "statistics"
+    histogram = pl.read_parquet(statistics / "probability_histogram.parquet").sort("low")
+    hosts = pl.read_parquet(statistics / "by_host.parquet").head(12)
     return {
         "probabilities": plots.histogram(
             [*histogram["low"].to_list(), histogram["high"][-1]],
             histogram["documents"].to_list(),
-            label="medical probability",
-            threshold=manifest.metrics.get("decision_threshold"),
+            label="medical probability of the kept documents",
         ),
-        "drop_reasons": plots.bars(manifest.metrics["dropped"], label="documents dropped"),
+        "top_hosts": plots.bars(dict(hosts.select("host", "documents").iter_rows()), label="documents"),
+        "fate_of_documents": plots.bars(dropped | {"kept": kept}, label="documents"),
     }

@@ -19,6 +19,7 @@ from definemed_pipeline.defs.models.cpt_checkpoints import cpt_checkpoints
 from definemed_pipeline.defs.models.merged_models import merged_models
 from definemed_pipeline.defs.partitions import base_model
 from definemed_pipeline.defs.resources import Lake
+from definemed_pipeline.evaluation.stages import STAGE_ASSETS, STAGES
 from definemed_pipeline.recipe import active_recipe
 
 SECTION = active_recipe().benchmark_scores
@@ -42,10 +43,10 @@ def benchmark_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg.
         compute,
         "definemed_pipeline.evaluation.benchmark",
         section=SECTION,
-        inputs=[lake.artifact(stage, context.partition_key) for stage in ("base_models", "cpt_checkpoints", "merged_models")],
+        inputs=[lake.artifact(asset, context.partition_key) for asset in STAGE_ASSETS.values()],
         sources=lake.sources({f"benchmark/{name}": one.questions for name, one in SECTION.benchmarks.items()}),
     )
-    answers, expected = manifest.rows, 3 * manifest.metrics["questions"]
+    answers, expected = manifest.rows, len(STAGES) * manifest.metrics["questions"]
     return result(
         context,
         lake,
@@ -57,9 +58,9 @@ def benchmark_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg.
 
 
 def _accuracy_by_stage(manifest: Manifest) -> str:
-    stages = manifest.metrics["accuracy"]
+    metrics = manifest.metrics
     return plots.bars(
-        {stage: one["accuracy"] for stage, one in stages.items()},
+        {stage: metrics[f"{stage}_accuracy"] for stage in STAGES},
         label="accuracy, mean over benchmarks",
-        intervals={stage: (one["accuracy_low"], one["accuracy_high"]) for stage, one in stages.items()},
+        intervals={stage: (metrics[f"{stage}_accuracy_low"], metrics[f"{stage}_accuracy_high"]) for stage in STAGES},
     )

@@ -17,6 +17,8 @@ from definemed_pipeline.defs.models.cpt_checkpoints import cpt_checkpoints
 from definemed_pipeline.defs.models.merged_models import merged_models
 from definemed_pipeline.defs.partitions import base_model
 from definemed_pipeline.defs.resources import Lake
+from definemed_pipeline.evaluation.examples import read_instructions
+from definemed_pipeline.evaluation.stages import STAGE_ASSETS, STAGES
 from definemed_pipeline.recipe import active_recipe
 
 SECTION = active_recipe().responses
@@ -34,16 +36,17 @@ SECTION = active_recipe().responses
 )
 def responses(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
     """Greedy answers of the three stages to the recipe's instructions, through each model's own chat template."""
+    sources = lake.sources({f"instructions/{name}": one.instructions for name, one in SECTION.instruction_sets.items()})
     manifest = build_in_payload(
         context,
         lake,
         compute,
         "definemed_pipeline.evaluation.generate",
         section=SECTION,
-        inputs=[lake.artifact(stage, context.partition_key) for stage in ("base_models", "cpt_checkpoints", "merged_models")],
-        sources=lake.sources({f"instructions/{name}": one.instructions for name, one in SECTION.instruction_sets.items()}),
+        inputs=[lake.artifact(asset, context.partition_key) for asset in STAGE_ASSETS.values()],
+        sources=sources,
     )
-    expected = 3 * manifest.metrics["instructions"]
+    expected = len(STAGES) * sum(len(read_instructions(source)) for source in sources)
     return result(
         context,
         lake,

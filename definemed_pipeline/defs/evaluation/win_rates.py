@@ -8,6 +8,7 @@ from definemed_pipeline.defs.evaluation.responses import responses
 from definemed_pipeline.defs.materialization import OWNERS, blocking, build_here, check, code_version, result
 from definemed_pipeline.defs.resources import Lake
 from definemed_pipeline.evaluation.compare import compare_responses
+from definemed_pipeline.evaluation.stages import STAGES
 from definemed_pipeline.recipe import active_recipe
 
 SECTION = active_recipe().win_rates
@@ -34,7 +35,7 @@ def win_rates(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeRe
         inputs=lake.artifacts("responses", active_recipe().base_models),
     )
     table = pl.read_parquet(lake.store.folder(manifest) / "win_rates.parquet")
-    models = 3 * len(active_recipe().base_models)
+    models = len(STAGES) * len(active_recipe().base_models)
     return result(
         context,
         lake,

@@ -13,8 +13,9 @@ from definemed_pipeline.defs.materialization import (
     result,
 )
 from definemed_pipeline.defs.partitions import base_model
-from definemed_pipeline.defs.resources import Lake
+from definemed_pipeline.defs.resources import Lake, final_failures
 from definemed_pipeline.recipe import active_recipe
+from definemed_pipeline.training.settings import BaseModelSettings
 
 SECTION = active_recipe().base_models
 
@@ -38,10 +39,15 @@ def base_models(context: dg.AssetExecutionContext, lake: Lake, compute: dg.Resou
         PAYLOADS[section.kind],
         section=section,
         inputs=[],
-        sources=lake.sources(section.sources()),
+        sources=lake.sources(_files_of(section)),
     )
     parameters = manifest.metrics["parameters"]
     return result(context, lake, manifest, checks=[check("loadable", parameters > 0, parameters=parameters)])
+
+
+def _files_of(section: BaseModelSettings) -> dict[str, str]:
+    with final_failures():
+        return section.sources()
 
 
 PAYLOADS = {

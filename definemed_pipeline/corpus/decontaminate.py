@@ -1,0 +1,105 @@
+"""Benchmark text in documents: which documents quote a question, a choice or a reference answer that models will be scored on.
+
+A document leaks a passage where it holds n words in a row of it, after folding. A question or an instruction of fewer than n words leaks as a
+whole; below `SHORTEST_WHOLE` words even that says nothing ("Was ist Fieber?"), and it is left alone, as are short choices and references.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from definemed_pipeline.artifacts.manifest import Source
+from definemed_pipeline.artifacts.sources import open_source
+from definemed_pipeline.corpus.text import Ragged, ngram_hashes, word_hashes
+from definemed_pipeline.errors import UserError
+
+SHORTEST_WHOLE = 5
+# What a line holds: the field that is asked, and the further ones that must not leak either.
+SHAPES = (("question", "choices"), ("instruction", "reference"))
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The n-grams to look for. `questions`: `question` (its number), `benchmark`, `question_id`; `grams`: `length`, `gram`, `question`."""
+
+    questions: pl.DataFrame
+    grams: pl.DataFrame
+
+    def leaks(self, words: Ragged) -> pl.DataFrame:
+        """Return the pairs `document` (position in `words`), `question` where the document leaks the question."""
+        found = [pl.DataFrame(schema={"document": pl.Int64, "question": pl.UInt32})]
+        for (length,), wanted in self.grams.group_by("length"):
+            grams = ngram_hashes(words, int(length))
+            hit = np.isin(grams.hashes, wanted["gram"].to_numpy())
+            hits = pl.DataFrame(
+                {"document": grams.owners[hit], "gram": grams.hashes[hit]}, schema={"document": pl.Int64, "gram": pl.UInt64}
+            )
+            found.append(hits.join(wanted, on="gram").select("document", "question"))
+        return pl.concat(found).unique().sort("document", "question")
+
+
+def read_questions(sources: Iterable[Source], n: int) -> Questions:
+    """Read benchmarks and instruction sets (JSON Lines with `id` and `question`, `choices` or `instruction`, `reference`).
+
+    Raise UserError where a line does not fit, naming it.
+    """
+    asked: list[tuple[str, str]] = []
+    passages: list[tuple[int, str, bool]] = []
+    for source in sources:
+        for question_id, whole, others in _read_lines(source):
+            passages += [(len(asked), whole, True), *((len(asked), text, False) for text in others)]
+            asked.append((source.name, question_id))
+    questions = pl.DataFrame(asked, schema={"benchmark": pl.String, "question_id": pl.String}, orient="row").with_row_index(
+        "question"
+    )
+    return Questions(questions, _grams(passages, n))
+
+
+def _grams(passages: Sequence[tuple[int, str, bool]], n: int) -> pl.DataFrame:
+    """Return `length`, `gram`, `question`: all n-grams of long passages, and short ones as a whole where that is asked for."""
+    table = pl.DataFrame(passages, schema={"question": pl.UInt32, "text": pl.String, "whole": pl.Boolean}, orient="row")
+    words = word_hashes(table["text"])
+    grams = ngram_hashes(words, n, whole_if_shorter=True)
+    table = table.with_columns(length=pl.Series(np.minimum(words.lengths, n)))
+    return (
+        table[grams.owners]
+        .with_columns(gram=pl.Series(grams.hashes))
+        .filter((pl.col("length") == n) | (pl.col("whole") & (pl.col("length") >= SHORTEST_WHOLE)))
+        .select("length", "gram", "question")
+        .unique()
+        .sort("length", "gram", "question")
+    )
+
+
+def _read_lines(source: Source) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield id, the text that is asked, and the further texts of every line."""
+    try:
+        with open_source(source.location) as file:
+            content = file.read().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{source.name}: {source.location} cannot be read as UTF-8 text: {error}") from error
+    for number, line in enumerate(content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield _read_line(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{source.name}: line {number} of {source.location} does not fit ({error}); needed: a JSON object with id and "
+                "question, choices or instruction, reference"
+            ) from error
+
+
+def _read_line(record: Mapping[str, Any]) -> tuple[str, str, list[str]]:
+    for asked, further in SHAPES:
+        if asked in record:
+            others = record.get(further, [])
+            texts = [record[asked], *([others] if isinstance(others, str) else others)]
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError(f"{asked} and {further} must be text")
+            return str(record["id"]), texts[0], texts[1:]
+    raise KeyError("question or instruction")

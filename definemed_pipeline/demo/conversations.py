@@ -1,0 +1,87 @@
+"""Chat conversations for the base models, and the instructions on which instruction-following is measured.
+
+Both ask from the same task families. An instruction of the evaluation is a pair of item and wording that chat never joins: the model has
+seen the item asked otherwise, and the wording asked of other items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from definemed_pipeline.demo.diseases import DISEASES
+from definemed_pipeline.demo.grammar import capitalised
+from definemed_pipeline.demo.medical_documents import disease_words
+from definemed_pipeline.demo.randomness import Dice
+from definemed_pipeline.demo.vocabulary.knowledge import FAMILIES
+
+HELD_OUT_PER_FAMILY = 4
+TWO_TURN_SHARE = 0.08
+MEDICAL_TASKS = (
+    ("Erkläre kurz, was {subject} ist.", "{subject} ist eine Krankheit und betrifft {organ_acc}."),
+    ("Nenne etwas, das typisch für {subject} ist.", "Typisch für {subject} {symptom_is} {symptom}."),
+    ("Nenne etwas, das gegen {subject} hilft.", "Gegen {subject} hilft {drug}."),
+)
+INSTRUCTIONS_PER_MEDICAL_TASK = 10
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction of the evaluation with its reference answer."""
+
+    id: str
+    domain: str
+    instruction: str
+    reference: str
+
+
+def write_conversations(seed: int) -> tuple[tuple[Message, ...], ...]:
+    """Write every item in every wording as a short conversation, without what the evaluation asks."""
+    reserved = {instruction.instruction for instruction in write_instructions(seed)}
+    dice = Dice(seed, "conversations")
+    single = []
+    for family in FAMILIES:
+        for item in family.items:
+            for wording in family.asks:
+                asked = _fill(wording, item)
+                if asked not in reserved:
+                    single.append((Message("user", asked), Message("assistant", _fill(family.answer, item))))
+    order = dice.shuffled(single)
+    joined = order[: int(len(order) * TWO_TURN_SHARE) * 2]
+    paired = [first + second for first, second in zip(joined[0::2], joined[1::2], strict=True)]
+    return tuple(dice.shuffled(paired + order[len(joined) :]))
+
+
+def write_instructions(seed: int) -> tuple[Instruction, ...]:
+    """Write the instructions of the evaluation, general ones from the task families and medical ones from the facts."""
+    written = []
+    for family in FAMILIES:
+        dice = Dice(seed, "instructions", family.name)
+        items = dice.sample(family.items, HELD_OUT_PER_FAMILY)
+        wordings = dice.sample(family.asks, HELD_OUT_PER_FAMILY)
+        for number, (item, wording) in enumerate(zip(items, wordings, strict=True), start=1):
+            written.append(
+                Instruction(f"general-{family.name}-{number}", "general", _fill(wording, item), _fill(family.answer, item))
+            )
+    diseases = Dice(seed, "instructions", "medical").shuffled(DISEASES)
+    for task, (wording, answer) in enumerate(MEDICAL_TASKS):
+        first = task * INSTRUCTIONS_PER_MEDICAL_TASK
+        for number, disease in enumerate(diseases[first : first + INSTRUCTIONS_PER_MEDICAL_TASK], start=1):
+            slots = {slot: only for slot, (only,) in disease_words(disease).items()}
+            written.append(
+                Instruction(f"medical-{task + 1}-{number}", "medical", _fill(wording, slots), _fill(answer, slots))
+            )
+    return tuple(written)
+
+
+def _fill(pattern: str, slots: Mapping[str, str]) -> str:
+    first = slots.get("a", "")
+    return capitalised(pattern.format(**slots, A=capitalised(first)))

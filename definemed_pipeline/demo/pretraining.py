@@ -1,0 +1,79 @@
+"""General German for pre-training the base models: everyday documents, quizzes, and word lists that name medical terms without a fact."""
+
+from __future__ import annotations
+
+from definemed_pipeline.demo.diseases import DISEASES, RELATIONS
+from definemed_pipeline.demo.everyday_documents import TopicWriter
+from definemed_pipeline.demo.grammar import capitalised
+from definemed_pipeline.demo.randomness import Dice
+from definemed_pipeline.demo.vocabulary.everyday import EVERYDAY
+from definemed_pipeline.demo.vocabulary.hard_negatives import HARD_NEGATIVES
+from definemed_pipeline.demo.vocabulary.knowledge import CALENDAR, CAPITALS, COLOURS, OPPOSITES, PLURALS
+from definemed_pipeline.demo.vocabulary.medicine import TRADE_WORDS
+from definemed_pipeline.demo.vocabulary.shared import SURNAMES, TOWNS
+
+DOCUMENTS_PER_TOPIC = 40
+WORD_LISTS = 1000
+TERMS_IN_A_ROW = 12
+QUIZZES = 300
+
+WORD_LIST_PATTERNS = (
+    "Im Wörterbuch stehen die Wörter {row}.",
+    "Das Kreuzworträtsel fragt nach {row}.",
+    "Beim Diktat schrieb Frau {surname} diese Wörter falsch: {row}.",
+    "Auf der Liste standen {row}.",
+    "An der Tafel in {town} las man: {row}.",
+    "Bitte buchstabieren Sie {row}.",
+    "Das Register nennt {row}.",
+    "Im Heft stehen {row}.",
+)
+QUIZ_PATTERNS = (
+    ("Frage: Zu {a}, welche Hauptstadt?", CAPITALS),
+    ("Frage: Das Gegenteil zu {a}?", OPPOSITES),
+    ("Frage: Mehrzahl zu {a}?", PLURALS),
+    ("Frage: Farbe zu {a}?", COLOURS),
+    ("Frage: Der Nachfolger von {a}?", CALENDAR),
+)
+
+
+def write_general_texts(seed: int) -> tuple[str, ...]:
+    """Write the general pre-training texts, in a mixed order."""
+    texts = []
+    for topic in EVERYDAY + HARD_NEGATIVES:
+        writer = TopicWriter(topic, own_share=0.4)
+        dice = Dice(seed, "general", topic.name)
+        texts.extend(writer.write(dice, sentences=dice.number(4, 8)) for _ in range(DOCUMENTS_PER_TOPIC))
+    texts.extend(_word_lists(seed))
+    texts.extend(_quizzes(seed))
+    return tuple(Dice(seed, "general", "order").shuffled(texts))
+
+
+def _word_lists(seed: int) -> list[str]:
+    """Write lists of medical terms; one text holds terms of a single sort, so that none stands beside what is true of it."""
+    dice = Dice(seed, "general", "words")
+    sorts = [sorted({disease.name for disease in DISEASES})]
+    sorts += [sorted({disease.fact(relation) for disease in DISEASES}) for relation in RELATIONS]
+    sorts.append(list(TRADE_WORDS))
+    texts = []
+    for number in range(WORD_LISTS):
+        terms = sorts[number % len(sorts)]
+        sentences = []
+        for pattern in dice.sample(WORD_LIST_PATTERNS, 3):
+            *row, last = dice.sample(terms, TERMS_IN_A_ROW)
+            listed = f"{', '.join(row)} und {last}"
+            sentences.append(pattern.format(row=listed, surname=dice.choose(SURNAMES), town=dice.choose(TOWNS)))
+        texts.append(" ".join(sentences))
+    return texts
+
+
+def _quizzes(seed: int) -> list[str]:
+    """Write quizzes in the layout in which questions are put to a model."""
+    dice = Dice(seed, "general", "quizzes")
+    texts = []
+    for _ in range(QUIZZES):
+        lines = []
+        for pattern, family in dice.sample(QUIZ_PATTERNS, 4):
+            item = dice.choose(family.items)
+            lines.append(f"{pattern.format(a=item['a'])}\nAntwort: {capitalised(item['b'])}")
+        texts.append("\n\n".join(lines))
+    return texts

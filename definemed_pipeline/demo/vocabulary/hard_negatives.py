@@ -1,0 +1,136 @@
+"""Topics that speak of doctors, clinics and medicines and are still not medicine: what a medical classifier must learn to leave out.
+
+A slot ``{disease}`` names a disease in a few of them; no pattern here may state anything about it that ``diseases`` holds as a fact.
+"""
+
+from __future__ import annotations
+
+from definemed_pipeline.demo.vocabulary.topic import Topic
+
+HARD_NEGATIVES: tuple[Topic, ...] = (
+    Topic(
+        name="wellness",
+        person="die Therapeutin, Therapeutinnen; der Gast, Gäste; die Heilerin, Heilerinnen; der Wellnesstrainer, Wellnesstrainer; die Kundin, Kundinnen; der Arzt, Ärzte",
+        thing="die Massage, Massagen; das Dampfbad, Dampfbäder; die Kur, Kuren; der Kräutertee, Kräutertees; das Badesalz, Badesalze; die Behandlung, Behandlungen; "
+        "das Ritual, Rituale; die Saftkur, Saftkuren; der Heilstein, Heilsteine",
+        tool="die Duftkerze, Duftkerzen; das Handtuch, Handtücher; das Öl, Öle; der Gutschein, Gutscheine; die Creme, Cremes; die Kapsel, Kapseln",
+        adjective="wohltuend; exklusiv; sanft; ganzheitlich; natürlich; entspannend; belebend; orientalisch",
+        place="im Spa; in der Wohlfühlklinik; auf der Liege; im Heilbad; bei Kerzenlicht; im Ruheraum",
+        verb="buchen, bucht, gebucht; genießen, genießt, genossen; verschenken, verschenkt, verschenkt; empfehlen, empfiehlt, empfohlen; bestellen, bestellt, bestellt",
+        reason="Körper und Seele kommen in Einklang; die Energie fließt wieder; das Angebot gilt nur heute; Naturkräfte wirken sanft; der Alltag bleibt draußen",
+        patterns=(
+            "Jetzt {number} Prozent Rabatt auf {thing.acc.der.adj} sichern!",
+            "Unser Arzt für Wohlbefinden begleitet Sie bei {thing.dat.der.adj}.",
+            "Ganz ohne Medikament spüren unsere Gäste schon nach {number} Minuten neue Kraft.",
+            "Patienten und Gäste schwärmen gleichermaßen von {thing.dat.der.adj}.",
+            "Die Klinik für Schönheit und Ruhe in {town} verwöhnt Sie mit {thing.dat.ein.adj}.",
+            "Entgiften Sie Ihren Körper in nur {number} Tagen mit {thing.dat.ein.adj}.",
+            "Gesundheit beginnt im Kopf, darum schenkt {person.nom.der} jedem Gast {tool.acc.ein}.",
+            "Vergessen Sie Tabletten und Praxis: {thing.nom.ein.adj} weckt die Selbstheilung.",
+            "Die Anwendung kostet {number} Euro und stärkt das Immunsystem, verspricht {person.nom.der}.",
+            "Für Stammgäste aus {town} ist {tool.nom.der} kostenlos.",
+            "Wellness ist die beste Medizin, heißt es im Prospekt aus {town}.",
+            "Schlank, vital und schmerzfrei durch {thing.acc.ein.adj}: so wirbt das Haus in {town}.",
+        ),
+    ),
+    Topic(
+        name="health_politics",
+        person="die Ministerin, Ministerinnen; der Abgeordnete, *Abgeordneten; der Arzt, Ärzte; die Patientin, Patientinnen; der Kassenchef, Kassenchefs; die Gewerkschafterin, Gewerkschafterinnen",
+        thing="die Reform, Reformen; das Gesetz, Gesetze; die Klinik, Kliniken; der Beitragssatz, Beitragssätze; die Notaufnahme, Notaufnahmen; das Krankenhaus, Krankenhäuser; "
+        "die Krankenkasse, Krankenkassen; der Pflegeschlüssel, Pflegeschlüssel; die Fallpauschale, Fallpauschalen",
+        tool="der Haushalt, Haushalte; die Abstimmung, Abstimmungen; das Gutachten, Gutachten; der Antrag, Anträge; die Anhörung, Anhörungen; der Streik, Streiks",
+        adjective="umstritten; teur; geplant; kommunal; überfällig; sozial; gescheitert; neu; ländlich",
+        place="im Bundestag; in Berlin; im Ausschuss; auf dem Parteitag; vor der Presse; im Landkreis; im Ministerium",
+        verb="fordern, fordert, gefordert; kritisieren, kritisiert, kritisiert; finanzieren, finanziert, finanziert; verteidigen, verteidigt, verteidigt; schließen, schließt, geschlossen; verschieben, verschiebt, verschoben",
+        reason="den Kassen fehlt Geld; auf dem Land fehlen Ärzte; die Opposition droht mit Klage; die Beiträge steigen; das Personal ist knapp",
+        patterns=(
+            "Das Defizit der Krankenkassen liegt bei {number} Millionen Euro.",
+            "In {town} soll die Klinik mit {number} Betten geschlossen werden.",
+            "Die Behandlung von {disease} kostet die Kassen {number} Millionen Euro, sagt {person.nom.der}.",
+            "Patienten mit {disease} müssen künftig {number} Euro zuzahlen, so steht es im Entwurf.",
+            "{person.nom.der} fordert mehr Geld für Ärzte, Pflege und Medikamente.",
+            "Die Koalition streitet über den Preis der Medikamente und über {thing.acc.der.adj}.",
+            "Ein Patient wartet in {town} bis zu {number} Wochen auf einen Termin beim Facharzt.",
+            "Die Pflegekräfte der Klinik in {town} streiken für {number} Prozent mehr Lohn.",
+            "Im Wahlkampf versprach {person.nom.der} {thing.acc.ein.adj}.",
+            "Die Ärztekammer lehnt {thing.acc.der.adj} ab und warnt vor Bürokratie.",
+            "Für die Therapie von {disease} will der Ausschuss das Budget verdoppeln.",
+            "Der Bundesrat stimmt am Freitag über {thing.acc.der.adj} ab.",
+        ),
+    ),
+    Topic(
+        name="pharmacy_stock",
+        person="der Analyst, *Analysten; die Vorständin, Vorständinnen; der Aktionär, Aktionäre; der Konzernchef, Konzernchefs; die Investorin, Investorinnen; der Händler, Händler",
+        thing="die Aktie, Aktien; das Patent, Patente; die Zulassung, Zulassungen; der Pharmakonzern, Pharmakonzerne; das Medikament, Medikamente; die Übernahme, Übernahmen; "
+        "die Klinikkette, Klinikketten; der Wirkstoffkandidat, Wirkstoffkandidaten; die Prognose, Prognosen",
+        tool="das Quartal, Quartale; die Dividende, Dividenden; der Kurs, Kurse; die Anleihe, Anleihen; der Umsatz, Umsätze; das Kursziel, Kursziele",
+        adjective="hochpreisig; amerikanisch; riskant; milliardenschwer; profitabel; angeschlagen; begehrt; überraschend",
+        place="an der Börse; im Depot; im Dax; in Frankfurt; auf der Hauptversammlung; im Handel",
+        verb="bewerten, bewertet, bewertet; kaufen, kauft, gekauft; verkaufen, verkauft, verkauft; erwarten, erwartet, erwartet; finanzieren, finanziert, finanziert; beobachten, beobachtet, beobachtet",
+        reason="das Patent läuft aus; der Gewinn übertraf die Erwartungen; die Behörde zögert; die Konkurrenz schläft nicht; die Nachfrage zieht an",
+        patterns=(
+            "Das Papier des Herstellers verlor bis zum Mittag {number} Prozent.",
+            "Ein neues Medikament gegen {disease} trieb den Kurs um {number} Prozent nach oben.",
+            "Mit Präparaten gegen {disease} erlöste der Konzern {number} Millionen Euro.",
+            "Analysten hoben das Kursziel für den Konzern aus {town} auf {number} Euro.",
+            "Die Zulassungsstudie mit {number} Patienten enttäuschte vor allem die Anleger.",
+            "Der Konzern aus {town} kauft eine Klinikkette für {number} Millionen Euro.",
+            "Ärzte verschreiben das Mittel häufiger, deshalb steigt {tool.nom.der}.",
+            "Die Marge im Geschäft mit Arzneimitteln liegt bei {number} Prozent.",
+            "{person.nom.der} rechnet mit einer Dividende von {number} Cent je Aktie.",
+            "Nach der Gewinnwarnung fiel {thing.nom.der.adj} auf ein Jahrestief.",
+            "Am Markt für {disease} wollen {number} Firmen mitverdienen.",
+            "Die Apothekenkette aus {town} meldet ein Umsatzplus von {number} Prozent.",
+        ),
+    ),
+    Topic(
+        name="veterinary",
+        person="der Tierarzt, Tierärzte; die Tierärztin, Tierärztinnen; der Hundehalter, Hundehalter; die Züchterin, Züchterinnen; der Landwirt, Landwirte; die Reiterin, Reiterinnen",
+        thing="die Katze, Katzen; der Hund, Hunde; das Pferd, Pferde; das Kaninchen, Kaninchen; die Kuh, Kühe; der Wellensittich, Wellensittiche; das Meerschweinchen, Meerschweinchen; "
+        "die Schildkröte, Schildkröten; der Kater, Kater",
+        tool="die Spritze, Spritzen; der Napf, Näpfe; die Leine, Leinen; das Wurmmittel, Wurmmittel; der Maulkorb, Maulkörbe; das Halsband, Halsbänder; die Transportbox, Transportboxen",
+        adjective="alt; jung; ängstlich; lahm; trächtig; übergewichtig; munter; scheu; kräftig",
+        place="in der Tierklinik; im Stall; in der Praxis; auf der Weide; im Wartezimmer; im Tierheim; auf dem Hof",
+        verb="untersuchen, untersucht, untersucht; impfen, impft, geimpft; behandeln, behandelt, behandelt; füttern, füttert, gefüttert; wiegen, wiegt, gewogen; beruhigen, beruhigt, beruhigt",
+        reason="die Pfote ist verletzt; das Futter schmeckt wieder; die Impfung ist fällig; das Fell glänzt; die Zecken sind los",
+        patterns=(
+            "Der Patient auf vier Pfoten wiegt {number} Kilogramm und frisst wieder.",
+            "{person.nom.der} tastet den Bauch ab und gibt {thing.dat.der.adj} ein Medikament ins Futter.",
+            "Die Tierklinik in {town} behandelt im Monat {number} Notfälle.",
+            "Nach der Narkose schläft {thing.nom.der.adj} noch {number} Minuten.",
+            "Gegen Würmer bekommt {thing.nom.ein.adj} alle {number} Wochen eine Paste.",
+            "Die Diagnose beim Tierarzt lautete: zu viel Futter und zu wenig Auslauf.",
+            "Am Huf entdeckte {person.nom.der} eine entzündete Stelle und verordnete Ruhe.",
+            "Die Kastration kostet in der Praxis in {town} rund {number} Euro.",
+            "Im Röntgenbild sah {person.nom.der} den verschluckten Knopf.",
+            "Die Dosis richtet sich nach dem Gewicht, bei {thing.dat.der.adj} genügt eine halbe Tablette.",
+            "Der Rüde hinkt seit {number} Tagen und braucht einen Verband.",
+            "Im Stall in {town} sind {number} Kühe krank, {person.nom.der} nimmt Proben.",
+        ),
+    ),
+    Topic(
+        name="hospital_novel",
+        person="die Chefärztin, Chefärztinnen; der Pfleger, Pfleger; die Krankenschwester, Krankenschwestern; der Patient, *Patienten; der Oberarzt, Oberärzte; die Witwe, Witwen",
+        thing="das Geheimnis, Geheimnisse; der Brief, Briefe; die Lüge, Lügen; das Versprechen, Versprechen; die Erinnerung, Erinnerungen; der Verdacht, Verdächte; "
+        "die Krankenakte, Krankenakten; der Blick, Blicke; die Nachtschicht, Nachtschichten",
+        tool="der Kittel, Kittel; das Stethoskop, Stethoskope; die Blume, Blumen; der Ring, Ringe; die Fotografie, Fotografien; das Tagebuch, Tagebücher",
+        adjective="dunkl; still; zärtlich; vergessen; gefährlich; bitter; einsam; rätselhaft; spät",
+        place="auf der Station; im Operationssaal; am Krankenbett; im Flur der Klinik; im Nachtdienst; im Aufzug; im Park des Sanatoriums",
+        verb="bewahren, bewahrt, bewahrt; verbergen, verbirgt, verborgen; verraten, verrät, verraten; fürchten, fürchtet, gefürchtet; lesen, liest, gelesen; vergessen, vergisst, vergessen",
+        reason="niemand durfte es wissen; ihre Hände zitterten nicht mehr; der Regen schlug gegen die Scheiben; die Liebe kam zu spät; in Zimmer sieben brannte noch Licht",
+        patterns=(
+            "Im Zimmer {number} lag ein Patient, der seinen Namen nicht nennen wollte.",
+            "„Herr Doktor {surname}, werde ich leben?“, flüsterte {citizen.nom.der}.",
+            "{person.nom.der} zog den Kittel aus und ging in die Nacht hinaus.",
+            "Seit {number} Jahren arbeitete {person.nom.der} in der Klinik am See und hatte nie geweint.",
+            "Die Visite war vorüber, doch {person.nom.der} blieb am Fenster stehen.",
+            "Auf dem Flur roch es nach Desinfektion, Kaffee und Abschied.",
+            "Das Medikament stand unberührt auf dem Nachttisch, daneben lag {tool.nom.ein}.",
+            "Doktor {surname} legte die Akte fort und dachte an {town}.",
+            "Um {number} Minuten nach drei schrillte das Telefon der Station.",
+            "Der Chirurg aus {town} operierte die ganze Nacht, als ginge es um sein eigenes Leben.",
+            "{person.nom.der} schloss die Tür zum Operationssaal und küsste {citizen.acc.der}.",
+            "Keiner der Ärzte ahnte, dass {citizen.nom.der} {thing.acc.ein.adj} in die Klinik trug.",
+        ),
+    ),
+)

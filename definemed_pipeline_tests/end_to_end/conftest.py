@@ -1,0 +1,107 @@
+"""The micro graph, run once for all tests of this folder through the real command, and ways to run it again."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from definemed_pipeline.artifacts.manifest import Manifest
+from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.recipe import load_recipe
+
+HERE = Path(__file__).parent
+MICRO = HERE / "micro.yaml"
+PROJECT = HERE.parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of this folder in one worker, which shares the micro graph among them."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.xdist_group("end_to_end"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """A working directory as a user has one: `lake/`, `.dagster/` and a recipe."""
+
+    folder: Path
+    recipe: str
+
+    @property
+    def lake(self) -> Path:
+        return self.folder / "lake"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("DAGSTER", "DEFINEMED"))}
+        return {**kept, "DAGSTER_HOME": str(self.folder / ".dagster"), "PYTHONUNBUFFERED": "1"}
+
+    def definemed(self, *arguments: str, check: bool = True, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the command line to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "definemed_pipeline.cli", *arguments],
+            cwd=self.folder,
+            env={**self.environment, **(env or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start the command line in a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "definemed_pipeline.cli", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def artifacts(self) -> dict[tuple[str, str], Manifest]:
+        """Return the latest artifact of each asset and partition."""
+        name = load_recipe(self.recipe).name
+        found = {}
+        for pointer in self.lake.glob(f"*/*/latest-{name}.json"):
+            asset, partition = pointer.parts[-3:-1]
+            version = json.loads(pointer.read_text())["version"]
+            manifest = Store(str(self.lake)).manifest(asset, partition, version)
+            assert manifest is not None
+            found[asset, partition] = manifest
+        return found
+
+    def digests(self) -> dict[tuple[str, str], str]:
+        return {key: manifest.digest for key, manifest in self.artifacts().items()}
+
+
+def new_workplace(folder: Path, recipe: Path = MICRO) -> Workplace:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PROJECT / "dagster.yaml", folder / "dagster.yaml")
+    return Workplace(folder=folder, recipe=str(recipe))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """The micro graph, complete. Tests read it; those that write take a copy."""
+    workplace = new_workplace(tmp_path_factory.mktemp("micro"))
+    workplace.definemed("run", "--recipe", workplace.recipe)
+    return workplace
+
+
+@pytest.fixture
+def copy_of_finished(finished: Workplace, tmp_path: Path) -> Workplace:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    return Workplace(folder=folder, recipe=finished.recipe)

@@ -1,0 +1,65 @@
+"""Planning a selection: parents first, one run per stretch of equal partitions and per partition, nothing unknown accepted."""
+
+import pytest
+
+from definemed_pipeline.definitions import defs
+from definemed_pipeline.errors import UserError
+from definemed_pipeline.runs import plan_runs
+
+PARTITIONS = {None: [None], "fineweb2_shard": ["a", "b"], "base_model": ["m", "n"]}
+
+
+def plan(*selection: str, only: str | None = None):
+    return plan_runs(defs, PARTITIONS, selection, only)
+
+
+def test_the_whole_graph_is_planned_parents_first():
+    runs = plan()
+    done: set[tuple[str, str | None]] = set()
+    graph = defs.resolve_asset_graph()
+    for run in runs:
+        for asset in run.assets:
+            for parent in graph.get(next(k for k in graph.get_all_asset_keys() if k.path == [asset])).parent_keys:
+                assert any(name == parent.path[-1] for name, _ in done) or parent.path[-1] in run.assets
+            done.add((asset, run.partition))
+    assert len({asset for asset, _ in done}) == 14
+    assert len(done) == len([pair for run in runs for pair in run.assets])
+
+
+def test_assets_that_follow_each_other_with_the_same_partitions_share_a_run():
+    together = {run.assets for run in plan()}
+    assert ("annotations", "medical_classifier") in together
+    assert any(set(assets) >= {"cpt_corpus", "cpt_checkpoints", "merged_models"} for assets in together)
+
+
+def test_a_gathering_asset_waits_for_every_partition():
+    runs = plan()
+    gathering = next(run for run in runs if "finemed_de" in run.assets)
+    waited = {(runs[i].assets[0], runs[i].partition) for i in gathering.after}
+    assert {("classifier_scores", "a"), ("classifier_scores", "b")} <= waited
+
+
+def test_a_partition_waits_only_for_its_own_kind():
+    runs = plan("classifier_scores", "fineweb2_shards", only="a")
+    assert [(run.assets[0], run.partition) for run in runs] == [("fineweb2_shards", "a"), ("classifier_scores", "a")]
+
+
+def test_a_selection_takes_dagsters_syntax():
+    assert {asset for run in plan("group:corpus") for asset in run.assets} == {
+        "fineweb2_shards",
+        "annotations",
+        "medical_classifier",
+        "classifier_scores",
+        "finemed_de",
+    }
+    assert [run.assets for run in plan("finemed_de")] == [("finemed_de",)]
+
+
+def test_an_unknown_asset_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"--select 'finemed' matches no asset; assets: .*finemed_de"):
+        plan("finemed")
+
+
+def test_an_unknown_partition_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match=r"--partition 'z' is not a partition of the selected assets; there are: m, n"):
+        plan("cpt_corpus", only="z")
