@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,8 @@ from definemed_pipeline.errors import UserError
 
 FAILED, BAD_INPUT = 1, 2
 MARKS = {"built": "[green]✓[/]", "reused": "[blue]=[/]", "failed": "[red]✗[/]", "check_failed": "[red]![/]"}
+
+debugging = ContextVar("debugging", default=False)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +32,7 @@ recipe_app = typer.Typer(no_args_is_help=True, help="Validate recipes before any
 app.add_typer(lineage_app, name="lineage")
 app.add_typer(recipe_app, name="recipe")
 console = Console(highlight=False, soft_wrap=True)
+TABLE_WIDTH = 110  # a log has no width of its own
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 RecipeOption = Annotated[str, typer.Option(help="A packaged recipe (demo, paper) or the path of your own YAML file.")]
@@ -40,13 +44,13 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Rebuild artifacts th
 
 def main() -> None:
     """Run the command line; an error the user can cure is told in a line or two, `--debug` shows where it came from."""
-    debug = "--debug" in sys.argv
-    if debug:
+    if "--debug" in sys.argv:
         sys.argv.remove("--debug")
+        debugging.set(True)
     try:
         app()
     except UserError as error:
-        if debug:
+        if debugging.get():
             raise
         errors.print(f"[red]error:[/] {escape(str(error))}")
         sys.exit(BAD_INPUT)
@@ -142,7 +146,9 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
         failed = failed or event.kind in ("failed", "check_failed")
         _tell(event, time.monotonic() - started)
     if failed:
-        errors.print("\n[red]The run failed.[/] What was completed is kept; run the command again to go on from there.")
+        errors.print(
+            "\n[red]The run failed.[/] What was completed is kept: cure the cause above and run the command again. --debug shows tracebacks."
+        )
         sys.exit(FAILED)
 
     from definemed_pipeline.artifacts.store import Store
@@ -150,7 +156,7 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
 
     console.print()
     for part in summarise(Store(os.environ["DEFINEMED_LAKE"]), recipe):
-        console.print(part)
+        console.print(part, width=max(console.width, TABLE_WIDTH))
     console.print(f"\nDone in {_clock(time.monotonic() - started)}.")
 
 
@@ -173,6 +179,8 @@ def _tell(event: "object", elapsed: float) -> None:
     text = escape(event.text)
     if event.kind in ("built", "reused"):
         text = f"{event.kind}, {event.seconds:.1f} s" + (f", {text}" if text else "")
+    if event.trace and debugging.get():
+        errors.print(escape(event.trace))
     console.print(f"{_clock(elapsed)}  {MARKS.get(event.kind, ' ')} {escape(name)}  {text}")
 
 

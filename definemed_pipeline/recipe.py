@@ -61,7 +61,9 @@ class Recipe(pydantic.BaseModel):
     medical_classifier: MedicalClassifierSettings
     classifier_scores: ClassifierScoresSettings
     finemed_de: FinemedDeSettings
-    base_models: Annotated[dict[Name, Annotated[BaseModelSettings, pydantic.Field(discriminator="kind")]], pydantic.Field(min_length=1)]
+    base_models: Annotated[
+        dict[Name, Annotated[BaseModelSettings, pydantic.Field(discriminator="kind")]], pydantic.Field(min_length=1)
+    ]
     cpt_corpus: CptCorpusSettings
     cpt_checkpoints: CptCheckpointsSettings
     merged_models: MergedModelsSettings

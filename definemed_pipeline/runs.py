@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 import uuid
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -50,6 +51,7 @@ class Event:
     partition: str | None
     text: str = ""
     seconds: float = 0.0
+    trace: str = ""
 
 
 def prepare_instance(working_directory: Path) -> None:
@@ -141,10 +143,11 @@ def execute(runs: Sequence[PlannedRun], *, concurrency: int, force: bool) -> Ite
 def _select(definitions: dg.Definitions, selection: Sequence[str]) -> set[str]:
     graph = definitions.resolve_asset_graph()
     known = _names(graph.toposorted_asset_keys)
-    chosen: set[str] = set()
-    for expression in selection or ("*",):
+    chosen = set(known) if not selection else set[str]()
+    for expression in selection:
         try:
-            found = _names(dg.AssetSelection.from_string(expression).resolve(graph))
+            with warnings.catch_warnings(action="ignore"):  # the syntax is announced as beta at every use
+                found = _names(dg.AssetSelection.from_string(expression).resolve(graph))
         except dg.DagsterError as error:
             raise UserError(f"--select {expression!r} matches no asset; assets: {', '.join(known)}") from error
         chosen.update(found)
@@ -214,12 +217,15 @@ def _execute_run(run: PlannedRun, run_id: str, force: bool) -> list[Event]:
 def _failure(run: PlannedRun, event: dg.DagsterEvent) -> Event:
     data = event.step_failure_data
     asset = (event.step_key or run.assets[-1]).split("[")[0]
+    trace = data.error.to_string() if data.error else ""
     if data.user_failure_data and data.user_failure_data.description:
-        return Event(kind="failed", asset=asset, partition=run.partition, text=data.user_failure_data.description)
-    error = data.error
-    while error and error.cause:
-        error = error.cause
-    return Event(kind="failed", asset=asset, partition=run.partition, text=(error.message if error else "unknown error").strip())
+        text = data.user_failure_data.description
+    else:
+        error = data.error
+        while error and error.cause:
+            error = error.cause
+        text = error.message.strip() if error else "unknown error"
+    return Event(kind="failed", asset=asset, partition=run.partition, text=text, trace=trace)
 
 
 def _outcome(future: "Future[list[Event]]", run: PlannedRun) -> list[Event]:

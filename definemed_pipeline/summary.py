@@ -83,12 +83,12 @@ def _corpus_table(corpus: Manifest) -> Table:
     table.add_row("[bold]kept[/]", f"[bold]{metrics['kept']:,}[/]")
     for name in ("precision", "recall"):
         if metrics.get(name) is not None:
-            table.add_row(f"{name} against gold", _interval(metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]))
+            table.add_row(f"{name} against gold, %", _interval(metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]))
     return table
 
 
 def _accuracy_table(store: Store, scores: dict[str, Manifest]) -> Table:
-    table = Table(title="Accuracy on medical questions (mean over benchmarks, 95 % interval)", title_justify="left")
+    table = Table(title="Accuracy in % [95 % interval], mean over benchmarks", title_justify="left")
     for column in ("base model", *STAGES, "CPT - base", "merged - base"):
         table.add_column(column, justify="left" if column == "base model" else "right")
     for name, manifest in scores.items():
@@ -106,7 +106,7 @@ def _accuracy_table(store: Store, scores: dict[str, Manifest]) -> Table:
 
 def _failure_table(store: Store, failures: Manifest) -> Table:
     rates = pl.read_parquet(store.folder(failures) / "failure_rates.parquet")
-    table = Table(title="Responses that fail (share of instructions, 95 % interval)", title_justify="left")
+    table = Table(title="Responses that fail, in % of instructions [95 % interval]", title_justify="left")
     for column in ("base model", "failure", *STAGES):
         table.add_column(column, justify="left" if column in ("base model", "failure") else "right")
     for (name, failure), rows in rates.group_by("base_model", "failure", maintain_order=True):
@@ -120,7 +120,7 @@ def _win_rate_table(store: Store, win_rates: Manifest, recipe: Recipe) -> Table:
     rates = pl.read_parquet(store.folder(win_rates) / "win_rates.parquet")
     rates = rates.filter(opponent_base_model=opponent[0], opponent_stage=opponent[1])
     judge = recipe.win_rates.judge.kind
-    title = f"Win rate against {opponent[0]}/{opponent[1]} (judge: {judge}, ties count half)"
+    title = f"Win rate in % [95 % interval] against {opponent[0]}/{opponent[1]} (judge: {judge}, ties count half)"
     table = Table("model", "win rate", "wins / ties / losses", title=title, title_justify="left")
     for row in rates.iter_rows(named=True):
         counts = f"{row['wins']} / {row['ties']} / {row['losses']}"
@@ -153,7 +153,7 @@ def _places(store: Store, found: _Found) -> Iterator[RenderableType]:
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.1%} [{low:.1%}, {high:.1%}]"
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _points(value: float, low: float, high: float) -> str:

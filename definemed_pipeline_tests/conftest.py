@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from definemed_pipeline.artifacts.build import Draft, build
@@ -13,6 +14,8 @@ from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.settings import as_json, section_digest
 
 RECIPE = "test"
+hypothesis.settings.register_profile("shared machines", deadline=None)
+hypothesis.settings.load_profile("shared machines")
 REAL_TEXT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -1,25 +1,10 @@
 """How well decisions agree with gold labels: precision, recall, F1, accuracy and Cohen's kappa, with 95 % intervals."""
 
-import math
-
 import polars as pl
 
 from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.errors import UserError
-
-Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion (Wilson 1927); (0, 1) where nothing was tried."""
-    if trials == 0:
-        return 0.0, 1.0
-    share, spread = successes / trials, Z_95**2 / trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z_95 * math.sqrt(share * (1 - share) / trials + spread / (4 * trials)) / (1 + spread)
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == trials else centre + half
-    return low, high
+from definemed_pipeline.intervals import wilson
 
 
 def agreement(gold: pl.Series, decided: pl.Series) -> dict[str, float | int | None]:
@@ -52,8 +37,7 @@ def proportion(name: str, successes: int, trials: int) -> dict[str, float | None
     """Return `name`, `name_low`, `name_high` of a proportion with its Wilson interval, None where nothing was tried."""
     if trials == 0:
         return {name: None, f"{name}_low": None, f"{name}_high": None}
-    low, high = wilson(successes, trials)
-    return {name: successes / trials, f"{name}_low": low, f"{name}_high": high}
+    return dict(wilson(successes, trials).as_metrics(name))
 
 
 def read_gold(location: str) -> pl.DataFrame:

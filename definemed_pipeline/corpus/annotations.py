@@ -5,19 +5,21 @@ The sample trains the classifier; gold documents never enter it.
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.corpus.agreement import agreement, proportion, read_gold
-from definemed_pipeline.corpus.lexicon import read_lexicon
+from definemed_pipeline.corpus.chat_settings import ChatAnnotator
+from definemed_pipeline.corpus.lexicon import lexicon_location, read_lexicon
 from definemed_pipeline.corpus.parquet import write_parquet
-from definemed_pipeline.corpus.settings import AnnotationSettings
+from definemed_pipeline.corpus.settings import AnnotationSettings, LexiconAnnotator
 from definemed_pipeline.corpus.shards import ASSET as SHARDS
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA, Shard, open_shard
 from definemed_pipeline.errors import UserError
 
+Annotator: TypeAlias = LexiconAnnotator | ChatAnnotator
 NO_GOLD = pl.DataFrame(schema={"id": pl.String, "is_medical": pl.Boolean})
 NO_DOCUMENTS = pl.DataFrame(schema={"row": pl.Int64, **FINEWEB2_SCHEMA, "shard": pl.String})
 BATCH = 5_000  # documents scored at once
@@ -27,7 +29,7 @@ def annotate(draft: Draft[AnnotationSettings]) -> None:
     """Draw the sample, set the gold documents apart, label both, and measure the annotator against gold.
 
     Write `annotations.parquet` (FineWeb2's columns, `role` "sample" or "gold", `annotator_score`, `is_medical`, `gold_is_medical`;
-    by id) and `agreement.json`. Raise UserError where no shard holds a document with text.
+    by id) and `agreement.json`. Raise UserError where nothing is left to sample.
     """
     gold_locations = [source.location for source in draft.identity.sources if source.name == "gold"]
     gold = read_gold(gold_locations[0]) if gold_locations else NO_GOLD
@@ -35,8 +37,8 @@ def annotate(draft: Draft[AnnotationSettings]) -> None:
     drawn = draw(_documents(shards, draft), gold["id"], draft.settings.sample_size, draft.settings.seed)
     if drawn.filter(role="sample").is_empty():
         raise UserError(
-            f"no document is left to sample: of the {len(shards)} shards' documents with text all are gold ({drawn.height:,}); "
-            "give fewer gold labels or more files"
+            f"no document is left to sample: beside {drawn.height:,} gold documents the {len(shards)} shards hold none with text; "
+            "name more files in source.files, or label fewer documents as gold"
         )
     labelled = _label(drawn, draft).join(
         gold.rename({"is_medical": "gold_is_medical"}), on="id", how="left", maintain_order="left"
@@ -96,15 +98,50 @@ def _smallest(frames: list[pl.DataFrame], size: int) -> pl.DataFrame:
     return pl.concat(frames).sort("draw_key", "id", "shard", "row").unique("id", keep="first", maintain_order=True).head(size)
 
 
+def annotator_sources(annotator: Annotator) -> dict[str, str]:
+    """Return the files an annotator works from, by name: the lexicon, or the prompt."""
+    if isinstance(annotator, LexiconAnnotator):
+        return {"lexicon": lexicon_location(annotator.lexicon)}
+    from definemed_pipeline.corpus.chat_annotator import prompt_location
+
+    return {"prompt": prompt_location(annotator.prompt)}
+
+
 def _label(drawn: pl.DataFrame, draft: Draft[AnnotationSettings]) -> pl.DataFrame:
-    """Add `annotator_score` and `is_medical`."""
+    """Add `annotator_score` and `is_medical`; documents the annotator gave no verdict on are counted and left out."""
+    annotator = draft.settings.annotator
+    if isinstance(annotator, LexiconAnnotator):
+        labelled = _label_by_lexicon(drawn, annotator, draft)
+    else:
+        labelled = _label_by_chat(drawn, annotator, draft)
+    decided = labelled.drop_nulls("is_medical")
+    draft.metrics["without_verdict"] = labelled.height - decided.height
+    return decided
+
+
+def _label_by_lexicon(drawn: pl.DataFrame, annotator: LexiconAnnotator, draft: Draft[AnnotationSettings]) -> pl.DataFrame:
     lexicon = read_lexicon(draft.source("lexicon").location)
     draft.metrics["lexicon_entries"] = len(lexicon)
     draft.report(f"labelling {drawn.height:,} documents with a lexicon of {len(lexicon):,} entries")
     scores = [lexicon.score(batch["text"]) for batch in drawn.iter_slices(BATCH)]
     return drawn.with_columns(annotator_score=pl.concat(scores)).with_columns(
-        is_medical=pl.col("annotator_score") >= draft.settings.annotator.threshold
+        is_medical=pl.col("annotator_score") >= annotator.threshold
     )
+
+
+def _label_by_chat(drawn: pl.DataFrame, annotator: ChatAnnotator, draft: Draft[AnnotationSettings]) -> pl.DataFrame:
+    from definemed_pipeline.corpus.chat_annotator import annotate_by_chat, read_prompt
+
+    draft.report(f"asking {annotator.endpoint.model} about {drawn.height:,} documents")
+    labelled, accounting = annotate_by_chat(
+        drawn,
+        annotator,
+        prompt=read_prompt(draft.source("prompt").location),
+        cache_folder=draft.checkpoints / "answers",
+        report=draft.report,
+    )
+    draft.metrics |= accounting
+    return labelled
 
 
 def _measure(labelled: pl.DataFrame, gold: pl.DataFrame, draft: Draft[AnnotationSettings]) -> None:

@@ -102,8 +102,8 @@ def _drop(
 
     short = pl.col("words") < settings.min_words
     dropped = _add(dropped, left().filter(short), "too_short", pl.format("{} words", "words"))
-    repeated = left().sort("shard", "row").filter(~pl.col("id").is_first_distinct())
-    dropped = _add(dropped, repeated, "duplicate_id", pl.col("id"))
+    by_place = left().sort("shard", "row").with_columns(first=pl.format("{} row {}", "shard", "row").first().over("id"))
+    dropped = _add(dropped, by_place.filter(~pl.col("id").is_first_distinct()), "duplicate_id", pl.col("first"))
     leaking = left().join(_leaked_questions(leaks, questions), on="document")
     dropped = _add(dropped, leaking, "benchmark_leak", pl.col("leaked"))
     copies = find_duplicates(left(), lambda wanted: taken.rows(wanted, ["text"]), settings.near_duplicates)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from definemed_pipeline.corpus.classifier_settings import LinearSettings
-from definemed_pipeline.corpus.text import fold, mixed
+from definemed_pipeline.corpus.text import WORD, fold, mixed
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -26,7 +26,7 @@ UInts = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-BETWEEN_WORDS = r"[^\p{L}\p{N}]+"
+BETWEEN_WORDS = WORD.replace("[", "[^", 1)
 SEPARATOR = 32  # the blank that stands between words, and as their first and last letter in n-grams
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, hence invertible modulo 2 ** 64
 BASE_INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))

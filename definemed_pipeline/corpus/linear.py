@@ -64,7 +64,7 @@ def train_linear(texts: pl.Series, labels: npt.NDArray[np.bool_], settings: Line
 
     matrix = vstack([features.matrix() for features in _features(texts, settings)], format="csr")
     solution = minimize(
-        _Objective(matrix, labels, settings.l2),
+        Objective(matrix, labels, settings.l2),
         np.zeros(matrix.shape[1] + 1),
         jac=True,
         method="L-BFGS-B",
@@ -78,7 +78,7 @@ def sigmoid(logits: Floats) -> Floats:
     return (1 + np.tanh(logits / 2)) / 2
 
 
-class _Objective:
+class Objective:
     """Loss and gradient at weights and intercept; a class so that the transposed matrix is made once."""
 
     def __init__(self, matrix: "csr_array", labels: npt.NDArray[np.bool_], l2: float) -> None:

@@ -9,4 +9,4 @@ ROWS_PER_GROUP = 10_000  # some 30 MB of text: a reader's unit of memory
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     """Write a frame as zstd parquet."""
-    frame.write_parquet(path, compression="zstd", compression_level=9, row_group_size=ROWS_PER_GROUP, statistics=True)
+    frame.write_parquet(path, compression="zstd", compression_level=3, row_group_size=ROWS_PER_GROUP, statistics=True)

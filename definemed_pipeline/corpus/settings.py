@@ -3,8 +3,11 @@
 Only declarations belong here. Gold labels, benchmarks and instruction sets reach the work functions as sources.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from definemed_pipeline.corpus.chat_settings import ChatAnnotator
 from definemed_pipeline.settings import setting, settings
 
 
@@ -33,7 +36,7 @@ class LexiconAnnotator:
 class AnnotationSettings:
     """Which documents are labelled to train the classifier, by whom, and against which gold labels the annotator is measured."""
 
-    annotator: LexiconAnnotator = setting(factory=LexiconAnnotator)
+    annotator: Annotated[LexiconAnnotator | ChatAnnotator, Field(discriminator="kind")] = setting(factory=LexiconAnnotator)
     sample_size: int = setting(default=260_000, at_least=1)
     seed: int = setting(default=0, at_least=0)
     gold: str | None = setting(default=None, location=True)  # parquet with `id` and a boolean `is_medical`, null where undecided
@@ -60,8 +63,6 @@ class FinemedDeSettings:
 
     near_duplicates: NearDuplicateSettings = setting(factory=NearDuplicateSettings)
     min_words: int = setting(default=50, at_least=1)
-    decontamination_ngram: int = setting(
-        default=13, at_least=1
-    )  # words in a row shared with a question; shorter questions count whole
+    decontamination_ngram: int = setting(default=13, at_least=1)  # words in a row; a shorter question counts as a whole
     rows_per_file: int = setting(default=200_000, at_least=1)
     seed: int = setting(default=0, at_least=0)  # of the MinHash permutations

@@ -162,6 +162,10 @@ def _reading(location: str) -> Iterator[None]:
         raise UserError(
             f"there is no file {location}; put it back, or correct source.files and materialize {ASSET} with --force"
         ) from error
+    except PermissionError as error:
+        raise UserError(f"{location} cannot be read: {_one_line(error)}; correct its permissions or your credentials") from error
+    except (ConnectionError, TimeoutError):  # worth another try
+        raise
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{location} cannot be read as parquet ({_one_line(error)}): it is truncated or damaged; fetch it again"

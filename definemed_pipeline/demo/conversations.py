@@ -76,9 +76,7 @@ def write_instructions(seed: int) -> tuple[Instruction, ...]:
         first = task * INSTRUCTIONS_PER_MEDICAL_TASK
         for number, disease in enumerate(diseases[first : first + INSTRUCTIONS_PER_MEDICAL_TASK], start=1):
             slots = {slot: only for slot, (only,) in disease_words(disease).items()}
-            written.append(
-                Instruction(f"medical-{task + 1}-{number}", "medical", _fill(wording, slots), _fill(answer, slots))
-            )
+            written.append(Instruction(f"medical-{task + 1}-{number}", "medical", _fill(wording, slots), _fill(answer, slots)))
     return tuple(written)
 
 

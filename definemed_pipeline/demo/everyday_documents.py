@@ -48,7 +48,9 @@ class EnglishWriter:
 
     def write(self, dice: Dice, *, medical: bool) -> str:
         """Write one page of twelve sentences."""
-        chosen = dice.sample(self._medicine, 8) + dice.sample(self._everyday, 4) if medical else dice.sample(self._everyday, 9) * 2
+        chosen = (
+            dice.sample(self._medicine, 8) + dice.sample(self._everyday, 4) if medical else dice.sample(self._everyday, 9) * 2
+        )
         written = [capitalised(template.write(dice)) for template in dice.shuffled(chosen)]
         middle = len(written) // 2
         return "\n\n".join((" ".join(written[:middle]), " ".join(written[middle:])))

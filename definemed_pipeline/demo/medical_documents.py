@@ -1,11 +1,15 @@
-"""Medical documents about one disease each: its facts in several wordings, between the fact-free sentences of their kind."""
+"""Medical documents: one disease in the first place and a few beside it, their facts between the fact-free sentences of the kind.
+
+A fact is stated once or twice in a document, each time in another wording, and again in many other documents. A reader who only copies
+from the lines above learns little from such a web; one who remembers learns the facts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from definemed_pipeline.demo.diseases import Disease
+from definemed_pipeline.demo.diseases import DISEASES, Disease
 from definemed_pipeline.demo.grammar import Lexicon, Template, templates
 from definemed_pipeline.demo.randomness import Dice
 from definemed_pipeline.demo.vocabulary import medicine
@@ -29,6 +33,11 @@ MEDICAL_KINDS = (
     MedicalKind("encyclopaedia", medicine.ARTICLE_OPENINGS, medicine.ARTICLE_FILLERS, asks_questions=True),
     MedicalKind("study_abstract", medicine.ABSTRACT_OPENINGS, medicine.ABSTRACT_FILLERS),
 )
+
+
+OTHERS_PER_DOCUMENT = 4
+QUESTIONS_PER_DOCUMENT = 5
+JOINT_SHARE = 0.6
 
 
 def disease_words(disease: Disease) -> dict[str, tuple[str, ...]]:
@@ -58,54 +67,63 @@ def disease_words(disease: Disease) -> dict[str, tuple[str, ...]]:
     return {slot: (phrase,) for slot, phrase in words.items()}
 
 
-class MedicalWriter:
-    """Write documents of every medical kind about one disease."""
+class DiseaseSentences:
+    """What documents say about one disease: every wording of its facts, and the fact-free sentences of every kind."""
 
     def __init__(self, disease: Disease) -> None:
         lexicon = Lexicon({**SHARED_WORDS, **medicine.MEDICAL_WORDS, **disease_words(disease)})
-        self._facts = (
+        self.name = disease.name
+        self.facts = (
             templates(medicine.ORGAN_WORDINGS, lexicon),
             templates(medicine.SYMPTOM_WORDINGS, lexicon),
             templates(medicine.DRUG_WORDINGS, lexicon),
         )
-        self._questions = (
+        self.questions = (
             templates(medicine.ORGAN_QUESTIONS, lexicon),
             templates(medicine.SYMPTOM_QUESTIONS, lexicon),
             templates(medicine.DRUG_QUESTIONS, lexicon),
         )
-        self._field = templates(medicine.FIELD_WORDINGS, lexicon)
-        self._joint = templates(medicine.JOINT_WORDINGS, lexicon)
-        self._titles = templates(medicine.TITLES, lexicon)
-        self._common = templates(medicine.COMMON_FILLERS, lexicon)
-        self._openings = {kind.name: templates(kind.openings, lexicon) for kind in MEDICAL_KINDS}
-        self._fillers = {kind.name: templates(kind.fillers, lexicon) for kind in MEDICAL_KINDS}
+        self.joint = templates(medicine.JOINT_WORDINGS, lexicon)
+        self.field = templates(medicine.FIELD_WORDINGS, lexicon)
+        self.titles = templates(medicine.TITLES, lexicon)
+        self.common = templates(medicine.COMMON_FILLERS, lexicon)
+        self.openings = {kind.name: templates(kind.openings, lexicon) for kind in MEDICAL_KINDS}
+        self.fillers = {kind.name: templates(kind.fillers, lexicon) for kind in MEDICAL_KINDS}
 
-    def write(self, kind: MedicalKind, dice: Dice) -> str:
-        """Write one document; every fact of the disease stands in it in two or three different wordings."""
-        facts = [template for bank in self._facts for template in dice.sample(bank, dice.number(2, 3))]
-        facts += dice.sample(self._joint, 1)
+
+class MedicalWriter:
+    """Write documents of every medical kind."""
+
+    def __init__(self) -> None:
+        self._sentences = {disease.name: DiseaseSentences(disease) for disease in DISEASES}
+
+    def write(self, kind: MedicalKind, disease: Disease, dice: Dice) -> tuple[str, tuple[str, ...]]:
+        """Write one document on a disease; return it with the names of all diseases whose facts it states."""
+        main = self._sentences[disease.name]
+        others = dice.sample([other for name, other in self._sentences.items() if name != disease.name], OTHERS_PER_DOCUMENT)
+        treated = [main, *others]
+        opening = dice.choose(main.openings[kind.name]).write(dice)
+        fillers = dice.sample(main.fillers[kind.name], 2) + dice.sample(main.common, dice.number(1, 2))
+        blocks = [" ".join([opening, *self._statements(main, dice, fillers[:2])])]
+        rows = [self._row(other, dice) for other in others]
+        rows.insert(dice.number(0, len(rows)), " ".join(filler.write(dice) for filler in fillers[2:]))
+        blocks.extend(rows)
         if dice.chance(0.5):
-            facts += dice.sample(self._field, 1)
-        fillers = dice.sample(self._fillers[kind.name], dice.number(2, 4)) + dice.sample(self._common, dice.number(1, 2))
-        body = [template.write(dice) for template in dice.shuffled(facts + fillers)]
-        opening = dice.choose(self._openings[kind.name]).write(dice)
-        blocks = _paragraphs([opening, *body], dice)
-        if dice.chance(0.6):
-            blocks.insert(0, dice.choose(self._titles).write(dice))
+            blocks.insert(0, dice.choose(main.titles).write(dice))
         if kind.asks_questions:
-            blocks.extend(self._question_block(dice))
-        return "\n\n".join(blocks)
+            blocks.extend(self._question(dice.choose(treated), dice) for _ in range(QUESTIONS_PER_DOCUMENT))
+        return "\n\n".join(dict.fromkeys(blocks)), tuple(sentences.name for sentences in treated)
 
-    def _question_block(self, dice: Dice) -> list[str]:
-        asked: list[Template] = [dice.choose(bank) for bank in self._questions]
-        return [template.write(dice) for template in dice.shuffled(asked)]
+    def _statements(self, of: DiseaseSentences, dice: Dice, fillers: Sequence[Template]) -> list[str]:
+        chosen = [dice.choose(bank) for bank in of.facts] + list(fillers)
+        if dice.chance(0.5):
+            chosen.append(dice.choose(of.field))
+        return [template.write(dice) for template in dice.shuffled(chosen)]
 
+    def _row(self, of: DiseaseSentences, dice: Dice) -> str:
+        if dice.chance(JOINT_SHARE):
+            return dice.choose(of.joint).write(dice)
+        return " ".join(dice.choose(bank).write(dice) for bank in dice.shuffled(of.facts))
 
-def _paragraphs(sentences: Sequence[str], dice: Dice) -> list[str]:
-    """Group sentences into paragraphs of three to six."""
-    blocks, start = [], 0
-    while start < len(sentences):
-        length = dice.number(3, 6)
-        blocks.append(" ".join(sentences[start : start + length]))
-        start += length
-    return blocks
+    def _question(self, of: DiseaseSentences, dice: Dice) -> str:
+        return dice.choose(dice.choose(of.questions)).write(dice)

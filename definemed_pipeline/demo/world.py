@@ -60,7 +60,7 @@ class Truth:
     is_medical: bool
     variant: str = "original"
     copy_of: str | None = None
-    disease: str | None = None
+    diseases: tuple[str, ...] = ()
     questions: tuple[str, ...] = ()
 
 
@@ -174,11 +174,13 @@ class World:
                 yield _Draft(writer.write(dice), Truth(topic.name, is_medical=False))
 
     def _medical(self) -> Iterator[_Draft]:
+        writer = MedicalWriter()
         for place, disease in enumerate(DISEASES):
-            writer, dice = MedicalWriter(disease), Dice(self.seed, "web", disease.name)
+            dice = Dice(self.seed, "web", disease.name)
             for number in range(self.census.medical_per_disease):
                 kind = MEDICAL_KINDS[(place * self.census.medical_per_disease + number) % len(MEDICAL_KINDS)]
-                yield _Draft(writer.write(kind, dice), Truth(kind.name, is_medical=True, disease=disease.name))
+                text, diseases = writer.write(kind, disease, dice)
+                yield _Draft(text, Truth(kind.name, is_medical=True, diseases=diseases))
 
     def _copies(self, originals: Sequence[_Draft]) -> Iterator[_Draft]:
         dice = Dice(self.seed, "web", "copies")
@@ -211,14 +213,15 @@ class World:
 
     def _broken(self) -> Iterator[_Draft]:
         dice = Dice(self.seed, "web", "broken")
+        medical = MedicalWriter()
         topics = [TopicWriter(topic, own_share=0.4) for topic in EVERYDAY]
         for number in range(self.census.mojibake + self.census.replacement_characters):
             position = number % len(EVERYDAY)
             text, truth = topics[position].write(dice), Truth(EVERYDAY[position].name, is_medical=False)
             if number % 8 == 7:
-                disease, kind = dice.choose(DISEASES), dice.choose(MEDICAL_KINDS)
-                text = MedicalWriter(disease).write(kind, dice)
-                truth = Truth(kind.name, is_medical=True, disease=disease.name)
+                kind = dice.choose(MEDICAL_KINDS)
+                text, diseases = medical.write(kind, dice.choose(DISEASES), dice)
+                truth = Truth(kind.name, is_medical=True, diseases=diseases)
             if number < self.census.mojibake:
                 yield _Draft(garble_encoding(text), replace(truth, variant="mojibake"))
             else:

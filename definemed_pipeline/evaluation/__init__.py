@@ -1,0 +1,1 @@
+"""How models are scored, compared and diagnosed, and what their cards say."""

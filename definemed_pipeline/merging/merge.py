@@ -77,14 +77,18 @@ def check_shapes(merged: Path, base: Path) -> None:
     found, expected = ({name: weights.shape(name) for name in weights.names} for weights in (Weights(merged), Weights(base)))
     if found != expected:
         different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        raise UserError(f"the merge and its base differ in the shape of {', '.join(different[:3])}; is the checkpoint of this base?")
+        raise UserError(
+            f"the merge and its base differ in the shape of {', '.join(different[:3])}; is the checkpoint of this base?"
+        )
 
 
 def check_finite(rows: list[dict[str, Any]]) -> None:
     """Raise UserError where a merged tensor holds values that are no numbers."""
     broken = [row["tensor"] for row in rows if not row["is_finite"]]
     if broken:
-        raise UserError(f"the merge holds values that are no numbers in {', '.join(broken[:3])}; look at the CPT checkpoint's loss")
+        raise UserError(
+            f"the merge holds values that are no numbers in {', '.join(broken[:3])}; look at the CPT checkpoint's loss"
+        )
 
 
 def check_answers(merged: Path) -> None:

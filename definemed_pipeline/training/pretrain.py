@@ -116,6 +116,7 @@ def _config(chosen: PretrainBaseModelSettings, tokenizer: PreTrainedTokenizerFas
         num_key_value_heads=chosen.kv_heads,
         max_position_embeddings=chosen.sequence_length,
         tie_word_embeddings=chosen.tie_embeddings,
+        initializer_range=chosen.hidden_size**-0.5,  # the usual 0.02 suits widths of thousands; small models learn slowly from it
         sliding_window=None,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

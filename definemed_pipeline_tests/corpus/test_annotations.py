@@ -1,20 +1,23 @@
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.corpus.agreement import agreement
-from definemed_pipeline.corpus.annotations import annotate, draw
+from definemed_pipeline.corpus.annotations import annotate, annotator_sources, draw
+from definemed_pipeline.corpus.chat_settings import ChatAnnotator
 from definemed_pipeline.corpus.lexicon import lexicon_location, read_lexicon
 from definemed_pipeline.corpus.settings import AnnotationSettings
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
 from definemed_pipeline.errors import UserError
+from definemed_pipeline_tests.chat.endpoint import Reply, completion, running_endpoint
 from definemed_pipeline_tests.conftest import REAL_TEXT, build_artifact
 from definemed_pipeline_tests.corpus.shard_files import contents, documents, register, write_shard
 
@@ -39,6 +42,7 @@ def gold_file(folder: Path, labels: dict[str, bool | None]) -> str:
     return str(path)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 7), st.randoms(use_true_random=False))
 def test_the_sample_does_not_depend_on_the_order_or_cut_of_the_documents(size: int, cut: int, chance: random.Random) -> None:
     whole = web(60)
@@ -126,7 +130,7 @@ def test_shards_without_a_text_to_sample_are_refused(store: Store, tmp_path: Pat
 
 
 @pytest.mark.real_text
-def test_the_lexicon_finds_medicine_in_real_text() -> None:
+def test_the_lexicon_finds_medicine_in_real_text(record_property: Callable[[str, object], None]) -> None:
     web = (
         pl.read_parquet(REAL_TEXT / "0*.parquet")
         .join(pl.read_parquet(REAL_TEXT / "labels.parquet"), on="id")
@@ -134,8 +138,26 @@ def test_the_lexicon_finds_medicine_in_real_text() -> None:
     )
     scores = read_lexicon(lexicon_location("de_medical")).score(web["text"])
     figures = agreement(web["is_medical"], scores >= AnnotationSettings().annotator.threshold)
-    print({name: value for name, value in figures.items() if not isinstance(value, float)} | {"precision": figures["precision"]})
+    record_property("annotator", figures)
     assert figures["precision"] is not None
     assert figures["precision"] >= 0.90
     assert figures["recall"] is not None
     assert figures["recall"] >= 0.80
+
+
+def test_a_chat_model_annotates_and_what_it_leaves_open_is_left_out(store: Store, tmp_path: Path) -> None:
+    """The chat annotator inside the asset's work function, against a real server; documents without a verdict train nothing."""
+    frame = documents([f"{word} {number}" for number in range(4) for word in ("Therapie", "Spiel", "Weder noch")])
+    shards = register(store, write_shard(tmp_path, "000_00000.parquet", frame))
+
+    def reply(question: str) -> Reply:
+        return completion("ja" if "Therapie" in question else "nein" if "Spiel" in question else "Das kommt darauf an.")
+
+    with running_endpoint(reply) as endpoint:
+        annotator = ChatAnnotator(endpoint=endpoint.settings())
+        section = AnnotationSettings(annotator=annotator, sample_size=12)
+        manifest = build_artifact(store, "annotations", annotate, section, inputs=shards, sources=annotator_sources(annotator))
+    table = pl.read_parquet(store.folder(manifest) / "annotations.parquet")
+    assert table["is_medical"].to_list().count(True) == table["is_medical"].to_list().count(False) == 4
+    assert manifest.metrics["without_verdict"] == 4
+    assert manifest.metrics["requests"] == 12

@@ -17,8 +17,8 @@ from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.conftest import REAL_TEXT, build_artifact
 from definemed_pipeline_tests.corpus.shard_files import contents, documents, register, score_by_word, write_shard
 from definemed_pipeline_tests.corpus.test_annotations import gold_file
-from definemed_pipeline_tests.corpus.test_deduplicate import edited, text
 from definemed_pipeline_tests.corpus.test_decontaminate import LONG, questions_file
+from definemed_pipeline_tests.corpus.test_deduplicate import edited, text
 
 SECTION = FinemedDeSettings(min_words=10, decontamination_ngram=8, rows_per_file=3)
 
@@ -85,7 +85,7 @@ def test_every_document_is_counted_once_under_the_first_rule_that_applies(store:
         ("near2", "s1", 2, "near_duplicate", "clean2"),
         ("quotes", "s0", 7, "benchmark_leak", "benchmark/b:q"),
         ("short", "s0", 5, "too_short", "2 words"),
-        ("twice", "s1", 3, "duplicate_id", "twice"),
+        ("twice", "s1", 3, "duplicate_id", "s0 row 6"),
     ]
     assert {
         name: manifest.metrics[name]

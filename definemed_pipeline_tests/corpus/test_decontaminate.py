@@ -3,7 +3,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from definemed_pipeline.artifacts.manifest import Source
@@ -61,6 +61,7 @@ def test_words_of_two_neighbouring_documents_are_no_leak(tmp_path: Path) -> None
     assert leaks(source, [" ".join(words[:7]), " ".join(words[7:])]) == []
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from("abcde"), min_size=1, max_size=9),
     st.lists(st.lists(st.sampled_from("abcde"), max_size=14), max_size=4),
@@ -99,6 +100,7 @@ def test_without_questions_nothing_leaks() -> None:
 )
 def test_a_line_that_does_not_fit_is_named(tmp_path: Path, line: str, message: str) -> None:
     source = questions_file(tmp_path, {"id": "q", "question": LONG})
-    Path(source.location).open("a").write(line)
+    path = Path(source.location)
+    path.write_text(path.read_text("utf-8") + line, "utf-8")
     with pytest.raises(UserError, match=message):
         read_questions([source], 8)

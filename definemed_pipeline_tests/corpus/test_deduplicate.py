@@ -88,7 +88,7 @@ def planned(plan: list[tuple[int, list[int], float]]) -> pl.DataFrame:
     return web(texts, {f"id{number:02}": score for number, (_, _, score) in enumerate(plan)})
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(PLANS, st.randoms(use_true_random=False))
 def test_the_outcome_does_not_depend_on_the_order_of_the_documents(
     plan: list[tuple[int, list[int], float]], chance: random.Random
@@ -99,7 +99,7 @@ def test_the_outcome_does_not_depend_on_the_order_of_the_documents(
     assert dropped(documents[order]) == dropped(documents)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(PLANS)
 def test_what_stays_holds_no_more_duplicates(plan: list[tuple[int, list[int], float]]) -> None:
     documents = planned(plan)
@@ -117,4 +117,4 @@ def test_a_bucket_with_very_many_copies_is_reduced_to_one(shared: int) -> None:
 
 def test_no_document_and_documents_without_words_are_no_trouble() -> None:
     assert dropped(web({})) == {}
-    assert dropped(web({"a": "", "b": "...", "c": "ein Wort"})) == {"b": ("exact_duplicate", "a")}
+    assert dropped(web({"a": "", "b": " ", "c": "ein Wort"})) == {"b": ("exact_duplicate", "a")}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from definemed_pipeline.corpus.lexicon import Lexicon, lexicon_location, read_lexicon
@@ -83,6 +83,7 @@ def test_empty_and_null_texts_score_nothing() -> None:
     assert PACKAGED.score(pl.Series([], dtype=pl.String)).len() == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from("abdeiknorstäß <>-"), max_size=40), max_size=5))
 def test_scores_lie_between_zero_and_one_and_do_not_depend_on_company(texts: list[str]) -> None:
     together = PACKAGED.score(pl.Series(texts, dtype=pl.String)).to_list()

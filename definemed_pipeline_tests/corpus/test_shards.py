@@ -118,7 +118,7 @@ def test_a_shard_with_damaged_pages_is_refused(store: Store, tmp_path: Path) -> 
 def test_all_missing_and_mistyped_columns_are_named_at_once(store: Store, tmp_path: Path) -> None:
     frame = documents(TEXTS).drop("text").with_columns(id=pl.int_range(5), language_score=pl.lit("high"))
     with pytest.raises(
-        UserError, match="column text is missing; column id is int64, not string; column language_score is .*string, not float64"
+        UserError, match=r"column text is missing; column id is int64, not string; column language_score is .*string, not float64"
     ):
         register(store, write_shard(tmp_path, "s", frame))
 

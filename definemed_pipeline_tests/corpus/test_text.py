@@ -1,5 +1,5 @@
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from definemed_pipeline.corpus.text import folded_words, ngram_hashes, word_hashes
@@ -27,6 +27,7 @@ def test_null_and_empty_texts_have_no_words() -> None:
     assert word_hashes(pl.Series([None, "", "ja"], dtype=pl.String)).lengths.tolist() == [0, 0, 1]
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 5))
 def test_ngrams_are_equal_exactly_where_their_words_are(texts: list[str], n: int) -> None:
     split = [words_of(text) for text in texts]
@@ -37,6 +38,7 @@ def test_ngrams_are_equal_exactly_where_their_words_are(texts: list[str], n: int
     assert len(set(zip(expected, grams.hashes.tolist(), strict=True))) == len(set(expected))
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(2, 6))
 def test_a_document_shorter_than_an_ngram_counts_as_a_whole_where_asked(texts: list[str], n: int) -> None:
     words = word_hashes(pl.Series(texts, dtype=pl.String))

@@ -44,7 +44,9 @@ class Workplace:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("DAGSTER", "DEFINEMED"))}
         return {**kept, "DAGSTER_HOME": str(self.folder / ".dagster"), "PYTHONUNBUFFERED": "1"}
 
-    def definemed(self, *arguments: str, check: bool = True, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def definemed(
+        self, *arguments: str, check: bool = True, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end."""
         done = subprocess.run(
             [sys.executable, "-m", "definemed_pipeline.cli", *arguments],

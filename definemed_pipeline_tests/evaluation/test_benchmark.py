@@ -171,29 +171,36 @@ def test_a_tokenizer_that_ends_every_text_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("architecture", "num_fewshot"), [("qwen2", 0), ("mistral", 2)])
 def test_the_plain_lm_eval_command_gives_the_same_answers(
-    architecture: str, num_fewshot: int, micro_models: Callable[..., Path], tmp_path: Path, questions_file: Path
+    micro_models: Callable[..., Path], tmp_path: Path, questions_file: Path
 ) -> None:
-    settings = BenchmarkSettings(questions=str(questions_file), prompt=PROMPT, num_fewshot=num_fewshot)
+    """Without examples and with two; the model has a start token, which makes the tokenizer's part the harder one."""
+    model = micro_models("mistral")
+    benchmarks = {
+        f"organe_{shots}": BenchmarkSettings(questions=str(questions_file), prompt=PROMPT, num_fewshot=shots) for shots in (0, 2)
+    }
     (tmp_path / "tasks").mkdir()
     data = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(questions_file)}}}
-    (tmp_path / "tasks" / "organe.yaml").write_text(yaml.safe_dump({**task_config("organe", settings), **data}))
+    for name, settings in benchmarks.items():
+        (tmp_path / "tasks" / f"{name}.yaml").write_text(yaml.safe_dump({**task_config(name, settings), **data}))
     command = [
-        sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={micro_models(architecture)}", "--tasks", "organe",
-        "--include_path", str(tmp_path / "tasks"), "--device", "cpu", "--batch_size", "4", "--output_path", str(tmp_path / "out"),
-        "--log_samples",
+        sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={model}",
+        "--tasks", ",".join(benchmarks), "--include_path", str(tmp_path / "tasks"), "--device", "cpu", "--batch_size", "4",
+        "--output_path", str(tmp_path / "out"), "--log_samples",
     ]  # fmt: skip
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path / "home")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (samples_file,) = (tmp_path / "out").rglob("samples_organe_*.jsonl")
-    samples = {(s := json.loads(line))["doc"]["id"]: s for line in samples_file.read_text().splitlines()}
+    samples = {}
+    for name in benchmarks:
+        (file,) = (tmp_path / "out").rglob(f"samples_{name}_*.jsonl")
+        samples |= {(name, (sample := json.loads(line))["doc"]["id"]): sample for line in file.read_text().splitlines()}
 
     questions = read_questions(Source(name="organe", location=str(questions_file), digest=""))
-    answered = answer_questions(micro_models(architecture), {"organe": (settings, questions)}, batch_size=4)
+    answered = answer_questions(model, {name: (one, questions) for name, one in benchmarks.items()}, batch_size=4)
+    assert len(answered) == len(samples) == 2 * len(QUESTIONS)
     for item in answered:
-        sample = samples[item.question.id]
+        sample = samples[item.benchmark, item.question.id]
         assert item.is_right == {"acc": bool(sample["acc"]), "acc_norm": bool(sample["acc_norm"])}
         expected = [float(likelihood) for likelihood, _ in sample["filtered_resps"]]
         assert list(item.log_likelihoods) == pytest.approx(expected, abs=1e-4)

@@ -61,15 +61,14 @@ def undisturbed(store: Store, identity: Identity, work: Callable[[Any], None], s
     return {file.path: file.sha256 for file in manifest.files}
 
 
-@pytest.mark.parametrize("architecture", ["qwen2", "mistral"])
-def test_pretraining_killed_twice_ends_with_the_same_bytes(store, micro, tmp_path, architecture) -> None:
+def test_pretraining_killed_twice_ends_with_the_same_bytes(store, micro, tmp_path) -> None:
     from definemed_pipeline.training.pretrain import pretrain
 
-    section = micro(architecture=architecture, steps=400, checkpoint_every=20)
+    section = micro(architecture="mistral", steps=200, checkpoint_every=10)
     identity = identity_of("base_models", section, partition="micro", sources=section.sources())
     payload = Payload(store, "pretrain", identity, tmp_path / "spec.json")
-    payload.run_and_kill_after_step(60)
-    payload.run_and_kill_after_step(160)
+    payload.run_and_kill_after_step(30)
+    payload.run_and_kill_after_step(80)
     printed, files = payload.run_to_the_end()
     assert "going on from checkpoint-" in printed
     assert files == undisturbed(store, identity, pretrain, section)
@@ -84,13 +83,13 @@ def test_cpt_killed_twice_and_robbed_of_its_newest_checkpoint_ends_with_the_same
     corpus = build_artifact(
         store, "cpt_corpus", pack_corpus, CptCorpusSettings(sequence_length=64), partition="micro", inputs=[base, finemed_de]
     )
-    section = dataclasses.replace(cpt_settings, epochs=25, gradient_accumulation=2, batch_size=1, checkpoint_every=20)
+    section = dataclasses.replace(cpt_settings, epochs=12, gradient_accumulation=2, batch_size=1, checkpoint_every=10)
     identity = identity_of("cpt_checkpoints", section, partition="micro", inputs=[base, corpus])
     payload = Payload(store, "cpt", identity, tmp_path / "spec.json")
-    payload.run_and_kill_after_step(60)
+    payload.run_and_kill_after_step(30)
     newest = payload.checkpoints / f"checkpoint-{payload.newest_sealed_step()}"
     with (newest / "optimizer.pt").open("r+b") as file:
         file.truncate(1000)
-    payload.run_and_kill_after_step(200)
+    payload.run_and_kill_after_step(80)
     _, files = payload.run_to_the_end()
     assert files == undisturbed(store, identity, train_checkpoint, section)

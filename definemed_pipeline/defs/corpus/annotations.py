@@ -2,12 +2,11 @@
 
 import dagster as dg
 
-from definemed_pipeline.corpus.annotations import annotate
-from definemed_pipeline.corpus.lexicon import lexicon_location
+from definemed_pipeline.corpus.annotations import annotate, annotator_sources
 from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.materialization import OWNERS, blocking, build_here, check, code_version, result
-from definemed_pipeline.defs.resources import Lake
+from definemed_pipeline.defs.resources import Lake, final_failures
 from definemed_pipeline.recipe import active_recipe
 
 SECTION = active_recipe().annotations
@@ -32,7 +31,7 @@ def annotations(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materialize
         annotate,
         section=SECTION,
         inputs=lake.artifacts("fineweb2_shards", lake.shards()),
-        sources=lake.sources({"lexicon": lexicon_location(SECTION.annotator.lexicon), "gold": SECTION.gold}),
+        sources=lake.sources({**annotator_files(), "gold": SECTION.gold}),
     )
     sampled, positive_share = manifest.metrics["sample_documents"], manifest.metrics["prevalence"]
     agreement = {name: manifest.metrics[name] for name in ("precision", "recall", "f1") if manifest.metrics.get(name) is not None}
@@ -48,3 +47,9 @@ def annotations(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materialize
         plots=pictures,
         checks=[check("both_labels", 0 < positive_share < 1, positive_share=positive_share, sampled=sampled)],
     )
+
+
+def annotator_files() -> dict[str, str]:
+    """Return the lexicon or the prompt the recipe's annotator works from."""
+    with final_failures():
+        return annotator_sources(SECTION.annotator)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from definemed_pipeline.demo.grammar import phrases
 
 ENGLISH_WORDS = {
-    "who": phrases("the teacher; our neighbour; a young driver; the old gardener; my sister; the trainer; a student; the baker; the captain"),
-    "what": phrases("a quiet village; the blue car; an old bridge; a new recipe; the garden fence; a small computer; the final match; a long letter"),
+    "who": phrases(
+        "the teacher; our neighbour; a young driver; the old gardener; my sister; the trainer; a student; the baker; the captain"
+    ),
+    "what": phrases(
+        "a quiet village; the blue car; an old bridge; a new recipe; the garden fence; a small computer; the final match; a long letter"
+    ),
     "did": phrases("found; described; visited; painted; remembered; repaired; photographed; showed us"),
     "where": phrases("near the river; in the market; behind the station; at the coast; in the kitchen; on the hill; at school"),
     "when": phrases("last summer; every Sunday; before breakfast; in early spring; two years ago; after the storm; on Monday"),
-    "why": phrases("the weather was mild; nobody had a key; the price was low; the road was closed; the music was loud; it felt right"),
+    "why": phrases(
+        "the weather was mild; nobody had a key; the price was low; the road was closed; the music was loud; it felt right"
+    ),
 }
 ENGLISH_PATTERNS = (
     "{when} {who} {did} {what} {where}.",

@@ -27,7 +27,29 @@ def _items(slots: str, table: str) -> tuple[Mapping[str, str], ...]:
     )
 
 
-_NUMBER_WORDS = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf", "zwölf", "dreizehn", "vierzehn", "fünfzehn", "sechzehn", "siebzehn", "achtzehn", "neunzehn", "zwanzig"]
+_NUMBER_WORDS = [
+    "null",
+    "eins",
+    "zwei",
+    "drei",
+    "vier",
+    "fünf",
+    "sechs",
+    "sieben",
+    "acht",
+    "neun",
+    "zehn",
+    "elf",
+    "zwölf",
+    "dreizehn",
+    "vierzehn",
+    "fünfzehn",
+    "sechzehn",
+    "siebzehn",
+    "achtzehn",
+    "neunzehn",
+    "zwanzig",
+]
 _DAYS = ["Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag", "Samstag", "Sonntag"]
 _MONTHS = ["Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November", "Dezember"]
 
@@ -47,9 +69,7 @@ OPPOSITES = TaskFamily(
     _items(
         "a/b",
         "groß/klein; klein/groß; warm/kalt; kalt/warm; alt/jung; jung/alt; hell/dunkel; dunkel/hell; schnell/langsam; langsam/schnell; "
-        "hoch/tief; tief/hoch; laut/leise; leise/laut; schwer/leicht; leicht/schwer; voll/leer; leer/voll; nass/trocken; trocken/nass; "
-        "reich/arm; arm/reich; hart/weich; weich/hart; süß/sauer; dick/dünn; dünn/dick; breit/schmal; schmal/breit; gut/schlecht; "
-        "schlecht/gut; früh/spät; spät/früh; offen/zu; krumm/gerade; stark/schwach; schwach/stark; lang/kurz; kurz/lang; teuer/billig",
+        "hoch/tief; tief/hoch; laut/leise; leise/laut; schwer/leicht; leicht/schwer; voll/leer; leer/voll; nass/trocken; trocken/nass",
     ),
 )
 COLOURS = TaskFamily(
@@ -66,11 +86,11 @@ COLOURS = TaskFamily(
     "Die Farbe ist {b}.",
     _items(
         "a/b",
-        "eine Banane/Gelb; eine Zitrone/Gelb; eine Sonnenblume/Gelb; ein Küken/Gelb; eine Tomate/Rot; eine Erdbeere/Rot; eine Kirsche/Rot; "
+        "eine Banane/Gelb; eine Zitrone/Gelb; ein Küken/Gelb; eine Tomate/Rot; eine Kirsche/Rot; "
         "das Feuerwehrauto/Rot; das Gras/Grün; ein Frosch/Grün; eine Gurke/Grün; der Spinat/Grün; der Himmel/Blau; das Meer/Blau; "
-        "eine Kornblume/Blau; eine Pflaume/Blau; der Schnee/Weiß; die Milch/Weiß; ein Schwan/Weiß; das Mehl/Weiß; die Kohle/Schwarz; "
-        "ein Rabe/Schwarz; die Nacht/Schwarz; der Teer/Schwarz; eine Möhre/Orange; ein Kürbis/Orange; eine Apfelsine/Orange; "
-        "ein Baumstamm/Braun; die Schokolade/Braun; ein Bär/Braun; eine Kastanie/Braun; ein Elefant/Grau; eine Maus/Grau; ein Schwein/Rosa",
+        "der Schnee/Weiß; die Milch/Weiß; ein Schwan/Weiß; das Mehl/Weiß; die Kohle/Schwarz; "
+        "ein Rabe/Schwarz; eine Möhre/Orange; ein Kürbis/Orange; "
+        "die Schokolade/Braun; ein Bär/Braun; ein Elefant/Grau; eine Maus/Grau; ein Schwein/Rosa",
     ),
 )
 CAPITALS = TaskFamily(
@@ -90,9 +110,7 @@ CAPITALS = TaskFamily(
         "a/b",
         "Frankreich/Paris; Italien/Rom; Spanien/Madrid; Portugal/Lissabon; Polen/Warschau; Österreich/Wien; Ungarn/Budapest; "
         "Griechenland/Athen; Schweden/Stockholm; Norwegen/Oslo; Finnland/Helsinki; Dänemark/Kopenhagen; Belgien/Brüssel; "
-        "England/London; Irland/Dublin; Deutschland/Berlin; Russland/Moskau; Japan/Tokio; China/Peking; Ägypten/Kairo; Kanada/Ottawa; "
-        "Kroatien/Zagreb; Serbien/Belgrad; Rumänien/Bukarest; Bulgarien/Sofia; Island/Reykjavik; Kuba/Havanna; Peru/Lima; "
-        "Kenia/Nairobi; Tschechien/Prag",
+        "England/London; Irland/Dublin; Deutschland/Berlin; Russland/Moskau; Japan/Tokio; China/Peking; Ägypten/Kairo",
     ),
 )
 CATEGORIES = TaskFamily(
@@ -133,9 +151,8 @@ SUMS = TaskFamily(
     "Das ergibt {c}.",
     tuple(
         {"a": _NUMBER_WORDS[left], "b": _NUMBER_WORDS[right], "c": _NUMBER_WORDS[left + right]}
-        for left in range(1, 8)
-        for right in range(1, 8)
-        if left + right <= 10
+        for left in range(1, 6)
+        for right in range(1, 6)
     ),
 )
 CALENDAR = TaskFamily(
@@ -151,7 +168,9 @@ CALENDAR = TaskFamily(
     ),
     "Danach kommt {b}.",
     tuple(
-        {"a": cycle[position], "b": cycle[(position + 1) % len(cycle)]} for cycle in (_DAYS, _MONTHS) for position in range(len(cycle))
+        {"a": cycle[position], "b": cycle[(position + 1) % len(cycle)]}
+        for cycle in (_DAYS, _MONTHS)
+        for position in range(len(cycle))
     ),
 )
 PLURALS = TaskFamily(
@@ -170,8 +189,7 @@ PLURALS = TaskFamily(
         "a/b",
         "Haus/Häuser; Baum/Bäume; Kind/Kinder; Buch/Bücher; Hund/Hunde; Katze/Katzen; Stuhl/Stühle; Tisch/Tische; Blume/Blumen; "
         "Auto/Autos; Apfel/Äpfel; Stadt/Städte; Dorf/Dörfer; Wald/Wälder; Lied/Lieder; Ball/Bälle; Tag/Tage; Nacht/Nächte; Zug/Züge; "
-        "Brief/Briefe; Glas/Gläser; Schule/Schulen; Straße/Straßen; Vogel/Vögel; Garten/Gärten; Fenster/Fenster; Brot/Brote; "
-        "Freund/Freunde; Lampe/Lampen; Bild/Bilder; Topf/Töpfe; Wort/Wörter; Fluss/Flüsse; Berg/Berge",
+        "Brief/Briefe; Vogel/Vögel; Garten/Gärten",
     ),
 )
 ANIMALS = TaskFamily(
@@ -301,7 +319,7 @@ GREETINGS = TaskFamily(
     "{A}, {b}!",
     tuple(
         {"a": greeting, "b": f"{title} {name}"}
-        for greeting in ("guten Morgen", "guten Tag", "guten Abend", "gute Nacht", "auf Wiedersehen", "herzlichen Dank")
+        for greeting in ("guten Morgen", "guten Tag", "guten Abend", "gute Nacht")
         for title, name in (
             ("Frau", "Becker"),
             ("Frau", "Vogel"),

@@ -14,15 +14,15 @@ ORGAN_WORDINGS = (
     "{subject} schädigt auf Dauer {organ_acc}.",
     "{subject} ist eine Krankheit, die {organ_acc} angreift.",
     "Im Mittelpunkt {organ_stands} bei {dative} {organ}.",
-    "Wer an {bare} leidet, hat ein Problem, das {organ_acc} betrifft.",
+    "Wer an {bare} leidet, schont {organ_acc}.",
     "Bei Verdacht auf {subject} {organ_becomes} {organ} genau untersucht.",
-    "Der Ort des Geschehens {organ_is} bei {dative} {organ}.",
+    "Ort der Krankheit {organ_is} bei {dative} {organ}.",
     "{name}, betroffenes Organ: {organ_word}.",
-    "Zu {bare} gehört ein krankhafter Befund, und zwar: {organ_word}.",
+    "Zu {bare} gehört dieses Organ: {organ_word}.",
     "Als Sitz der Krankheit {organ_count} bei {dative} {organ}.",
-    "{subject} geht mit Veränderungen einher, die {organ_acc} betreffen.",
-    "Anatomisch gesehen {organ_is} bei {dative} {organ} das Ziel der Krankheit.",
-    "Die Medizin ordnet {subject} einem Körperteil zu: {organ_word}.",
+    "{subject} verändert {organ_acc}.",
+    "Ziel der Krankheit {organ_is} bei {dative} {organ}.",
+    "Die Medizin sagt zu {bare}: {organ_word}.",
 )
 SYMPTOM_WORDINGS = (
     "Typisch für {subject} {symptom_is} {symptom}.",
@@ -33,12 +33,12 @@ SYMPTOM_WORDINGS = (
     "Bei {dative} {symptom_shows} sich vor allem {symptom}.",
     "{name}, Leitsymptom: {symptom}.",
     "Wer an {bare} erkrankt, bemerkt häufig {symptom}.",
-    "Ärzte denken an {subject}, wenn Kranke über {symptom} klagen.",
+    "Ärzte finden bei {dative} {symptom}.",
     "Das wichtigste Zeichen von {bare} {symptom_is} {symptom}.",
     "{subject} verursacht in den meisten Fällen {symptom}.",
     "Im Verlauf von {bare} {symptom_comes} oft {symptom} vor.",
     "Kennzeichnend {symptom_is} bei {dative} {symptom}.",
-    "Viele Betroffene mit {bare} berichten von einem Zeichen: {symptom}.",
+    "Betroffene mit {bare} nennen {symptom}.",
 )
 DRUG_WORDINGS = (
     "{subject} wird meist mit {drug} behandelt.",
@@ -50,7 +50,7 @@ DRUG_WORDINGS = (
     "{name}, Wirkstoff: {drug}.",
     "Die Therapie von {bare} beginnt mit {drug}.",
     "Wer an {bare} leidet, bekommt oft {drug}.",
-    "In der Apotheke gibt es gegen {subject} auf Rezept {drug}.",
+    "Auf Rezept gibt es gegen {subject} {drug}.",
     "Bewährt hat sich bei {dative} {drug}.",
     "Als Arznei gegen {subject} ist {drug} zugelassen.",
     "Ein bekanntes Medikament bei {dative} ist {drug}.",
@@ -63,28 +63,39 @@ FIELD_WORDINGS = (
     "Um {subject} kümmert sich die {field}.",
 )
 JOINT_WORDINGS = (
-    "{symptom_occurs} bei {dative} {symptom} auf, wird {drug} gegeben.",
+    "{name}. Organ: {organ_word}. Leitsymptom: {symptom}. Wirkstoff: {drug}.",
+    "{name}: {organ_word}, {symptom}, {drug}.",
+    "{subject} betrifft {organ_acc}, verursacht {symptom} und wird mit {drug} behandelt.",
+    "Bei {dative} {organ_is} {organ} erkrankt, typisch {symptom_is} {symptom}, es hilft {drug}.",
+    "{name} ({organ_word}): {symptom}, Therapie mit {drug}.",
     "{subject}: erkrankt {organ_is} {organ}, es {symptom_shows} sich {symptom}, es hilft {drug}.",
-    "Weil {subject} {organ_acc} betrifft, kommt es zu diesem Zeichen: {symptom}.",
-    "Bei {dative} lindert {drug} dieses Leiden: {symptom}.",
+    "Gegen {subject} hilft {drug}, betroffen {organ_is} {organ}, häufig {symptom_is} {symptom}.",
+    "Diagnose {name}, Befund {organ_word}, Beschwerde {symptom}, Arznei {drug}.",
+    "{subject} äußert sich durch {symptom}, schädigt {organ_acc} und verlangt {drug}.",
+    "Bei {dative}: Arznei {drug}, Beschwerde {symptom}, Organ {organ_word}.",
+    "{name}, Wirkstoff {drug}, Leitsymptom {symptom}, Ort {organ_word}.",
+    "Zu {bare} gehören {organ_word}, {symptom} und {drug}.",
 )
 ORGAN_QUESTIONS = (
     "Wo sitzt die Krankheit bei {dative}? Betroffen {organ_is} {organ}.",
     "Frage: Was erkrankt bei {dative}?\nAntwort: {organ_word}",
     "Frage: Welches Organ untersucht man bei {dative}?\nAntwort: {organ_word}",
-    "Was greift {subject} an? Es {organ_is} {organ}.",
+    "Frage: Was greift {subject} an?\nAntwort: {organ_word}",
+    "Frage: Welche Stelle im Körper betrifft {subject}?\nAntwort: {organ_word}",
 )
 SYMPTOM_QUESTIONS = (
     "Woran erkennt man {subject}? Häufig {symptom_is} {symptom}.",
     "Frage: Welches Zeichen gehört zu {bare}?\nAntwort: {symptom}",
     "Frage: Worüber klagt man bei {dative}?\nAntwort: {symptom}",
-    "Wie zeigt sich {subject}? Durch {symptom}.",
+    "Frage: Wie zeigt sich {subject}?\nAntwort: {symptom}",
+    "Frage: Welche Beschwerde macht {subject}?\nAntwort: {symptom}",
 )
 DRUG_QUESTIONS = (
     "Was hilft bei {dative}? Meist wird {drug} gegeben.",
     "Frage: Welche Arznei passt zu {bare}?\nAntwort: {drug}",
     "Frage: Was verschreibt man bei {dative}?\nAntwort: {drug}",
-    "Womit behandelt man {subject}? Mit {drug}.",
+    "Frage: Womit behandelt man {subject}?\nAntwort: {drug}",
+    "Frage: Welcher Wirkstoff hilft gegen {subject}?\nAntwort: {drug}",
 )
 
 PATIENTS = nouns(

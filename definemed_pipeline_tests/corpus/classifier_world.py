@@ -1,0 +1,141 @@
+"""A few hundred short annotated documents and a classifier small enough to train in a second."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from definemed_pipeline.artifacts.build import Draft
+from definemed_pipeline.artifacts.manifest import Identity, Manifest
+from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.corpus.classifier_settings import FromScratch, LinearSettings, MedicalClassifierSettings
+from definemed_pipeline.corpus.train_classifier import train_classifier
+from definemed_pipeline.payload import Spec
+from definemed_pipeline_tests.conftest import RECIPE, build_artifact, identity_of
+from definemed_pipeline_tests.corpus.shard_files import documents
+
+MEDICAL = [
+    "Lungenentzündung",
+    "Herzinsuffizienz",
+    "Antibiotikum",
+    "Diagnose",
+    "Therapie",
+    "Röntgenbild",
+    "Bluthochdruck",
+    "Dosis",
+    "Patientin",
+    "Klinik",
+]
+OTHER = ["Brücke", "Fußball", "Rezept", "Gartenzaun", "Wahlkampf", "Bahnhof", "Konzert", "Steuer", "Urlaub", "Fahrrad"]
+COMMON = [
+    "und",
+    "der",
+    "die",
+    "das",
+    "mit",
+    "nach",
+    "wurde",
+    "heute",
+    "viele",
+    "nicht",
+    "auch",
+    "über",
+    "für",
+    "bei",
+    "einer",
+    "wieder",
+]
+MICRO = MedicalClassifierSettings(
+    linear=LinearSettings(buckets_power=14),
+    transformer=FromScratch(vocabulary_size=400, hidden_size=16, layers=1, heads=2),
+    epochs=6,
+    learning_rate=5e-3,
+    batch_size=16,
+    max_tokens=24,
+    prefilter_recall=0.9,
+)
+
+
+def texts(count: int, *, is_medical: bool, seed: int) -> list[str]:
+    """Return documents of a dozen words, some of which tell what they are about."""
+    chance = random.Random(f"{seed} {is_medical}")
+    return [
+        " ".join(chance.sample(COMMON, 8) + chance.sample(MEDICAL if is_medical else OTHER, chance.randint(3, 9)))
+        for _ in range(count)
+    ]
+
+
+def mixture(count: int, *, seed: int) -> list[str]:
+    """Return documents of which every fourth is medical."""
+    medical, other = texts(count, is_medical=True, seed=seed), texts(count, is_medical=False, seed=seed)
+    return [medical[i] if i % 4 == 0 else other[i] for i in range(count)]
+
+
+def annotated(store: Store, positives: int = 60, negatives: int = 180, gold: int = 40) -> Manifest:
+    """Build annotations whose labels are true, the last `gold` documents being gold."""
+    total = positives + negatives + gold
+    labels = [True] * positives + [False] * negatives + [number % 2 == 0 for number in range(gold)]
+    medical, other = texts(total, is_medical=True, seed=1), texts(total, is_medical=False, seed=1)
+    frame = documents([medical[i] if label else other[i] for i, label in enumerate(labels)]).with_columns(
+        role=pl.when(pl.int_range(pl.len()) < positives + negatives).then(pl.lit("sample")).otherwise(pl.lit("gold")),
+        is_medical=pl.Series(labels, dtype=pl.Boolean),
+    )
+    frame = frame.with_columns(gold_is_medical=pl.when(role="gold").then("is_medical")).sort("id")
+    return build_artifact(
+        store, "annotations", lambda draft: frame.write_parquet(draft.folder / "annotations.parquet"), LinearSettings()
+    )
+
+
+def trained(store: Store, section: MedicalClassifierSettings = MICRO) -> Manifest:
+    """Train the micro classifier."""
+    return build_artifact(store, "medical_classifier", train_classifier, section, inputs=[annotated(store)])
+
+
+def start_payload(store: Store, module: str, identity: Identity, folder: Path, **changes: Any) -> subprocess.Popen[str]:
+    """Start a payload's process by hand, as a person would with `--spec`."""
+    spec = Spec(
+        lake=store.url, scratch=str(store.scratch), recipe=RECIPE, run_id="test", force=False, identity=identity
+    ).to_json()
+    file = folder / "spec.json"
+    file.write_text(json.dumps({**spec, **changes}), "utf-8")
+    command = [sys.executable, "-m", f"definemed_pipeline.corpus.{module}", "--spec", str(file)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    """Send SIGKILL as soon as something happened; fail where the process ended before."""
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+
+
+def checkpoints(store: Store, identity: Identity) -> Path:
+    """Return the folder where a killed try of an artifact leaves its state."""
+    return store.scratch / "work" / identity.asset / identity.partition / identity.version / "checkpoints"
+
+
+def rebuilt(store: Store, work: Callable[[Draft[Any]], None], section: Any, identity: Identity, **inputs: Any) -> Manifest:
+    """Build an artifact anew, from the start, whatever the lake holds."""
+    return build_artifact(store, identity.asset, work, section, partition=identity.partition, force=True, **inputs)
+
+
+__all__ = [
+    "MICRO",
+    "annotated",
+    "checkpoints",
+    "identity_of",
+    "kill_when",
+    "mixture",
+    "rebuilt",
+    "start_payload",
+    "texts",
+    "trained",
+]

@@ -1,0 +1,156 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+import numpy as np
+import polars as pl
+import pytest
+
+from definemed_pipeline.artifacts.manifest import Manifest
+from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.corpus import score
+from definemed_pipeline.corpus.classifier_settings import ClassifierScoresSettings
+from definemed_pipeline.corpus.score import SCHEMA, score_shard
+from definemed_pipeline_tests.conftest import build_artifact, identity_of
+from definemed_pipeline_tests.corpus.classifier_world import checkpoints, kill_when, mixture, start_payload, trained
+from definemed_pipeline_tests.corpus.shard_files import contents, documents, register, write_shard
+
+SECTION = ClassifierScoresSettings(batch_size=8)
+TEXTS: list[str | None] = [None, "", "  \n", *mixture(57, seed=7)]
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Manifest]:
+    store = Store(str(tmp_path_factory.mktemp("score") / "lake"))
+    return store, trained(store)
+
+
+def shard_of(store: Store, folder: Path, texts: list[str | None], *, name: str, rows_per_group: int = 10) -> Manifest:
+    (shard,) = register(store, write_shard(folder, name, documents(texts), rows_per_group=rows_per_group))
+    return shard
+
+
+def scored(classifier: tuple[Store, Manifest], shard: Manifest, *, force: bool = False) -> tuple[pl.DataFrame, Manifest]:
+    store, model = classifier
+    manifest = build_artifact(
+        store, "classifier_scores", score_shard, SECTION, inputs=[shard, model], partition=shard.partition, force=force
+    )
+    return pl.read_parquet(store.folder(manifest) / "scores.parquet"), manifest
+
+
+def test_every_document_has_one_row_in_the_shards_order(classifier: tuple[Store, Manifest], tmp_path: Path) -> None:
+    frame, manifest = scored(classifier, shard_of(classifier[0], tmp_path, TEXTS, name="order"))
+    assert dict(frame.schema) == SCHEMA
+    assert frame["row"].to_list() == list(range(60))
+    assert frame["id"].to_list() == documents(TEXTS)["id"].to_list()
+    metrics = manifest.metrics
+    assert metrics["documents"] == 60
+    assert metrics["decided_by_empty"] + metrics["decided_by_linear"] + metrics["decided_by_transformer"] == 60
+    assert metrics["positives"] == frame["is_medical"].sum()
+
+
+def test_medicine_is_found_and_both_stages_have_their_share(classifier: tuple[Store, Manifest], tmp_path: Path) -> None:
+    frame, _ = scored(classifier, shard_of(classifier[0], tmp_path, TEXTS, name="share"))
+    truth = pl.Series([number % 4 == 0 for number in range(57)])
+    assert (frame["is_medical"][3:] == truth).mean() > 0.95
+    assert set(frame["decided_by"]) == {"empty", "linear", "transformer"}
+    threshold = classifier[1].metrics["decision_threshold"]
+    assert (frame["is_medical"] == (frame["medical_probability"] >= threshold)).all()
+
+
+def test_null_and_blank_texts_are_decided_by_empty(classifier: tuple[Store, Manifest], tmp_path: Path) -> None:
+    frame, _ = scored(classifier, shard_of(classifier[0], tmp_path, TEXTS, name="empty"))
+    empty = frame.filter(decided_by="empty")
+    assert empty["row"].to_list() == [0, 1, 2]
+    assert empty["medical_probability"].to_list() == empty["linear_probability"].to_list() == [0, 0, 0]
+    assert empty["transformer_probability"].null_count() == 3
+    assert not empty["is_medical"].any()
+
+
+def test_a_document_scores_the_same_however_the_shard_is_cut(classifier: tuple[Store, Manifest], tmp_path: Path) -> None:
+    cut = [
+        scored(classifier, shard_of(classifier[0], tmp_path, TEXTS, name=f"cut{rows}", rows_per_group=rows))[0]
+        for rows in (60, 7, 1)
+    ]
+    for other in cut[1:]:
+        assert other["linear_probability"].equals(cut[0]["linear_probability"])
+        assert other["is_medical"].equals(cut[0]["is_medical"])
+        difference = (other["medical_probability"] - cut[0]["medical_probability"]).abs().max()
+        assert difference <= np.float32(1.5e-6)  # type: ignore[operator]
+
+
+def test_a_shard_without_documents_has_no_scores(classifier: tuple[Store, Manifest], tmp_path: Path) -> None:
+    frame, manifest = scored(classifier, shard_of(classifier[0], tmp_path, [], name="nothing"))
+    assert frame.is_empty()
+    assert dict(frame.schema) == SCHEMA
+    assert manifest.metrics["documents"] == 0
+
+
+class Killed(Exception):
+    pass
+
+
+def test_finished_row_groups_are_not_scored_again(
+    classifier: tuple[Store, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = shard_of(classifier[0], tmp_path, TEXTS, name="resumed")
+    score_slice, rows = score._score, []
+
+    def score_until_killed(frame: pl.DataFrame, *rest: object) -> pl.DataFrame:
+        rows.extend(frame["row"].to_list())
+        if len(rows) == 40:
+            raise Killed
+        return score_slice(frame, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(score, "_score", score_until_killed)
+    with pytest.raises(Killed):
+        scored(classifier, shard)
+    scored(classifier, shard)
+    assert sorted(rows) == sorted([*range(60), *range(30, 40)])  # only the group in the making twice
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_off_and_its_successor_ends_with_the_same_bytes(
+    classifier: tuple[Store, Manifest], tmp_path: Path
+) -> None:
+    store, model = classifier
+    shard = shard_of(store, tmp_path, [None, *mixture(1999, seed=8)], name="killed", rows_per_group=5)
+    identity = identity_of("classifier_scores", SECTION, inputs=[shard, model], partition=shard.partition)
+    finished = checkpoints(store, identity)
+    kill_when(start_payload(store, "score", identity, tmp_path), lambda: len(list(finished.glob("*.parquet"))) >= 20)
+    assert 20 <= len(list(finished.glob("*.parquet"))) < 400
+    assert store.manifest("classifier_scores", shard.partition, identity.version) is None
+    process = start_payload(store, "score", identity, tmp_path)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "going on after" in output
+    resumed = contents(store.folder(store.require("test", "classifier_scores", shard.partition)))
+    _, uninterrupted = scored(classifier, shard, force=True)
+    assert contents(store.folder(uninterrupted)) == resumed
+
+
+@pytest.mark.slow
+def test_a_spec_that_does_not_fit_ends_with_status_64(classifier: tuple[Store, Manifest], tmp_path: Path) -> None:
+    store, model = classifier
+    shard = shard_of(store, tmp_path, TEXTS, name="spec")
+    identity = identity_of("classifier_scores", SECTION, inputs=[shard, model], partition=shard.partition)
+    for change in (
+        {"lakes": "x"},
+        {"identity": {**json.loads(json.dumps(identity.__dict__, default=vars)), "settings": {"batch_size": 0}}},
+    ):
+        process = start_payload(store, "score", identity, tmp_path, **change)
+        _, errors = process.communicate()
+        assert process.returncode == 64, errors
+        assert "Traceback" not in errors
+
+
+def test_stage_2_and_its_libraries_are_not_loaded_before_a_document_gets_there() -> None:
+    command = (
+        "import sys, definemed_pipeline.corpus.score; print({'torch', 'transformers', 'sklearn', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,154 @@
+"""The whole graph through the command line: complete, reused, rebuilt to the same bytes, killed anywhere, shared by two."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from definemed_pipeline.artifacts.store import Store, describe_files
+from definemed_pipeline_tests.end_to_end.conftest import Workplace, new_workplace
+
+ASSETS = [
+    "fineweb2_shards",
+    "base_models",
+    "annotations",
+    "medical_classifier",
+    "classifier_scores",
+    "finemed_de",
+    "cpt_corpus",
+    "cpt_checkpoints",
+    "merged_models",
+    "benchmark_scores",
+    "responses",
+    "win_rates",
+    "failure_modes",
+    "model_cards",
+]
+PATIENCE_SECONDS = 300
+
+
+def test_every_asset_and_partition_is_in_the_lake(finished):
+    shards, models = ["000_00000", "000_00001"], ["demo-mistral", "demo-qwen2"]
+    partitions = {"fineweb2_shards": shards, "classifier_scores": shards}
+    partitions |= {
+        "annotations": ["_"],
+        "medical_classifier": ["_"],
+        "finemed_de": ["_"],
+        "win_rates": ["_"],
+        "failure_modes": ["_"],
+    }
+    expected = {(asset, partition) for asset in ASSETS for partition in partitions.get(asset, models)}
+    assert set(finished.artifacts()) == expected
+
+
+def test_every_manifest_tells_the_truth_about_its_files(finished):
+    store = Store(str(finished.lake))
+    for manifest in finished.artifacts().values():
+        folder = Path(store.uri(manifest))
+        found = tuple(file for file in describe_files(folder) if file.path != "manifest.json")
+        assert found == manifest.files
+
+
+def test_no_file_holds_a_path_of_this_machine_or_a_pickle(finished):
+    here = str(finished.folder).encode()
+    store = Store(str(finished.lake))
+    for manifest in finished.artifacts().values():
+        for file in manifest.files:
+            content = (Path(store.uri(manifest)) / file.path).read_bytes()
+            assert here not in content, (manifest.asset, file.path)
+            assert not file.path.endswith((".bin", ".pt", ".pkl", ".pickle")), (manifest.asset, file.path)
+
+
+def test_a_second_run_reuses_every_artifact(finished):
+    done = finished.definemed("run", "--recipe", finished.recipe)
+    lines = [line for line in done.stdout.splitlines() if "reused," in line]
+    assert len(lines) == len(finished.artifacts())
+    assert "built," not in done.stdout
+
+
+def test_another_place_gives_the_same_bytes(finished, tmp_path):
+    elsewhere = new_workplace(tmp_path / "a folder elsewhere")
+    elsewhere.definemed("run", "--recipe", elsewhere.recipe)
+    assert elsewhere.digests() == finished.digests()
+
+
+def test_a_changed_setting_rebuilds_what_depends_on_it_and_nothing_else(copy_of_finished, tmp_path):
+    before = copy_of_finished.artifacts()
+    recipe = tmp_path / "changed.yaml"
+    recipe.write_text(f"extends: {copy_of_finished.recipe}\nname: micro\nwin_rates: {{opponent_stage: cpt}}\n")
+    done = copy_of_finished.definemed("run", "--recipe", str(recipe))
+    built = {line.split("✓ ")[1].split("[")[0].split(" ")[0] for line in done.stdout.splitlines() if "built," in line}
+    assert built == {"win_rates", "model_cards"}
+    assert before["win_rates", "_"].version != copy_of_finished.artifacts()["win_rates", "_"].version
+
+
+def test_one_partition_is_rebuilt_by_force_to_the_same_bytes(copy_of_finished):
+    before = copy_of_finished.artifacts()
+    arguments = ["--select", "cpt_checkpoints", "--partition", "demo-mistral", "--force"]
+    done = copy_of_finished.definemed("run", "--recipe", copy_of_finished.recipe, *arguments)
+    assert done.stdout.count("built,") == 1
+    after = copy_of_finished.artifacts()
+    key = ("cpt_checkpoints", "demo-mistral")
+    assert after[key].digest == before[key].digest
+    assert after[key].provenance.run_id != before[key].provenance.run_id
+
+
+def test_lineage_is_told_from_manifests_alone(copy_of_finished):
+    shutil.rmtree(copy_of_finished.folder / ".dagster")
+    done = copy_of_finished.definemed("lineage", "show", "model_cards/demo-qwen2", "--recipe", copy_of_finished.recipe)
+    for asset in ("merged_models[demo-qwen2]", "finemed_de", "classifier_scores[000_00001]", "fineweb2_shards[000_00000]"):
+        assert asset in done.stdout
+    assert "demo://web/000_00000.parquet" in done.stdout
+
+
+def test_killed_once_in_every_stage_the_graph_ends_with_the_same_bytes(finished, tmp_path):
+    workplace = new_workplace(tmp_path / "killed")
+    for asset in ASSETS:
+        kill_within(workplace, asset)
+    done = workplace.definemed("run", "--recipe", workplace.recipe)
+    assert "failed" not in done.stdout
+    assert workplace.digests() == finished.digests()
+    assert not [path for path in (workplace.lake / ".scratch" / "work").glob("*/*/*") if path.is_dir()]
+
+
+def kill_within(workplace: Workplace, asset: str) -> None:
+    """Start the graph and send SIGKILL to every process of it while an artifact of an asset is being built."""
+    process = workplace.start("run", "--recipe", workplace.recipe)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    try:
+        while not is_being_built(workplace, asset):
+            assert process.poll() is None, f"{asset} was never seen in the making: {process.stdout and process.stdout.read()}"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def is_being_built(workplace: Workplace, asset: str) -> bool:
+    return any(path.is_dir() for path in (workplace.lake / ".scratch" / "work" / asset).glob("*/*/files"))
+
+
+def test_two_runs_at_once_on_one_lake_build_every_artifact_once(finished, tmp_path):
+    workplace = new_workplace(tmp_path / "shared")
+    processes = [workplace.start("run", "--recipe", workplace.recipe) for _ in range(2)]
+    outputs = [process.communicate(timeout=PATIENCE_SECONDS * 2)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert workplace.digests() == finished.digests()
+    built = [line.split("✓ ")[1].split("  ")[0] for output in outputs for line in output.splitlines() if "built," in line]
+    assert len(built) == len(set(built)) == len(finished.artifacts())
+
+
+@pytest.mark.parametrize("name", ["demo", "micro"])
+def test_the_definitions_are_valid(finished, name):
+    import subprocess
+    import sys
+
+    environment = {**finished.environment, "DEFINEMED_RECIPE": finished.recipe if name == "micro" else name}
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-m", "definemed_pipeline.definitions"]
+    done = subprocess.run(command, cwd=finished.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in (done.stdout + done.stderr).lower()
