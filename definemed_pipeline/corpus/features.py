@@ -30,7 +30,7 @@ BETWEEN_WORDS = WORD.replace("[", "[^", 1)
 SEPARATOR = 32  # the blank that stands between words, and as their first and last letter in n-grams
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, hence invertible modulo 2 ** 64
 BASE_INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))
-WORD = 0  # what stands for the n-gram's length in the hash of a whole word
+WHOLE_WORD = 0  # what stands for the n-gram's length in the hash of a whole word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ def _word_hashes(letters: UInts, starts: Ints, ends: Ints) -> UInts:
     """Return the polynomial hash of every word, from prefix sums over the whole array divided by the power at its start."""
     powers = _powers(BASE, len(letters))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(letters * powers)])
-    return _salted((sums[ends] - sums[starts]) * _powers(BASE_INVERSE, len(letters))[starts], WORD)
+    return _salted((sums[ends] - sums[starts]) * _powers(BASE_INVERSE, len(letters))[starts], WHOLE_WORD)
 
 
 def _count_words(documents: Ints, hashes: UInts) -> tuple[Ints, UInts, Ints, Ints]:

@@ -45,7 +45,7 @@ class LinearClassifier:
 
     def save(self, path: Path) -> None:
         """Write weights and intercept as safetensors."""
-        save_file({"weights": self.weights, "intercept": np.array([self.intercept])}, path)
+        save_file({"weights": self.weights, "intercept": np.array([self.intercept], dtype=np.float32)}, path)
 
 
 def load_linear(path: Path, settings: LinearSettings) -> LinearClassifier:
@@ -70,7 +70,9 @@ def train_linear(texts: pl.Series, labels: npt.NDArray[np.bool_], settings: Line
         method="L-BFGS-B",
         options={"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 0},
     ).x
-    return LinearClassifier(weights=solution[:-1].astype(np.float32), intercept=float(solution[-1]), settings=settings)
+    # Single precision, also because the last bits of double depend on how many threads took part.
+    single = solution.astype(np.float32)
+    return LinearClassifier(weights=single[:-1], intercept=float(single[-1]), settings=settings)
 
 
 def sigmoid(logits: Floats) -> Floats:

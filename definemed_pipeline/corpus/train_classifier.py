@@ -6,7 +6,7 @@ figures taken on the other; gold documents only measure. The decision rule belon
 
 import hashlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from definemed_pipeline.corpus.agreement import agreement, proportion
 from definemed_pipeline.corpus.classifier_settings import MedicalClassifierSettings
 from definemed_pipeline.corpus.linear import LinearClassifier, sigmoid, train_linear
 from definemed_pipeline.corpus.parquet import write_parquet
-from definemed_pipeline.corpus.transformer import TransformerClassifier, train_transformer
 from definemed_pipeline.corpus.two_stage import (
     Thresholds,
     TwoStageClassifier,
@@ -31,6 +30,9 @@ from definemed_pipeline.corpus.two_stage import (
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import run_payload
 from definemed_pipeline.settings import as_json
+
+if TYPE_CHECKING:
+    from definemed_pipeline.corpus.transformer import TransformerClassifier
 
 Floats = npt.NDArray[np.float64]
 
@@ -91,8 +93,10 @@ def _check_examples(sample: pl.DataFrame) -> None:
             )
 
 
-def _train(training: pl.DataFrame, draft: Draft[MedicalClassifierSettings]) -> tuple[LinearClassifier, TransformerClassifier]:
+def _train(training: pl.DataFrame, draft: Draft[MedicalClassifierSettings]) -> tuple[LinearClassifier, "TransformerClassifier"]:
     """Train both stages and note how long each took."""
+    from definemed_pipeline.corpus.transformer import train_transformer  # seconds to import: after all input was checked
+
     labels, started = training["is_medical"].to_numpy(), time.monotonic()
     draft.report(f"training on {training.height:,} documents, {labels.sum():,} of them positive")
     linear = train_linear(training["text"], labels, draft.settings.linear)
@@ -118,7 +122,7 @@ def _choose_thresholds(labels: pl.Series, linear: Floats, transformer: Floats, s
 def _write(
     draft: Draft[MedicalClassifierSettings],
     linear: LinearClassifier,
-    transformer: TransformerClassifier,
+    transformer: "TransformerClassifier",
     thresholds: Thresholds,
     held_out: pl.DataFrame,
 ) -> None:

@@ -17,9 +17,12 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from definemed_pipeline.corpus.classifier_settings import FromScratch, MedicalClassifierSettings, Pretrained
 from definemed_pipeline.errors import UserError
+
+disable_progress_bar()  # a payload reports by its draft
 
 BEGIN, PAD, END, UNKNOWN = SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3, in XLM-R's order
 MAX_GRADIENT_NORM = 1.0

@@ -31,7 +31,7 @@ Floats32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
 DECIMALS = 6
-SMALLEST = float(np.float32(10**-DECIMALS))  # a decision threshold is above 0, so that an empty document is never taken
+SMALLEST = np.float32(10**-DECIMALS)
 SCORE_SCHEMA = {
     "linear_probability": pl.Float32,
     "transformer_probability": pl.Float32,
@@ -121,13 +121,12 @@ def choose_decision_threshold(probabilities: Floats32, labels: Bools, target_pre
     It lies half-way (in log-odds) between the lowest probability that is taken and the next below: any value there decides these
     documents alike, and the middle is the safest for others.
     """
-    values = np.unique(probabilities)[::-1]
     order = np.argsort(-probabilities, kind="stable")
+    values = np.unique(np.append(probabilities[probabilities > 0], SMALLEST))[::-1]  # what has probability 0 is never taken
     taken = np.searchsorted(-probabilities[order], -values, side="right")  # documents at or above each value
-    precision = np.cumsum(labels[order])[taken - 1] / taken
+    precision = np.append(0, np.cumsum(labels[order]))[taken] / np.maximum(taken, 1)
     last = np.flatnonzero(precision >= min(target_precision, precision.max()))[-1]
-    next_below = values[last + 1] if last + 1 < len(values) else values[last]
-    return max(_middle(next_below, values[last]), SMALLEST)
+    return _middle(values[last + 1] if last + 1 < len(values) else values[last], values[last])
 
 
 def choose_prefilter_threshold(linear_probabilities: Floats32, prefilter_recall: float) -> float:
@@ -142,7 +141,7 @@ def choose_prefilter_threshold(linear_probabilities: Floats32, prefilter_recall:
 
 
 def _middle(low: np.float32, high: np.float32) -> float:
-    """Return the value half-way between two probabilities in log-odds, above `low` (or `high` where no float32 lies between)."""
+    """Return the float32 half-way between two probabilities in log-odds; `high` where there is none between."""
     inside = np.clip(np.array([low, high], dtype=np.float64), SMALLEST, 1 - SMALLEST)
-    middle = np.float32(sigmoid(np.array([np.log(inside / (1 - inside)).mean()]))[0])
+    middle = np.float32(sigmoid(np.log(inside / (1 - inside)).mean(keepdims=True))[0])
     return float(middle if low < middle < high else high)

@@ -17,6 +17,7 @@ from definemed_pipeline.demo.vocabulary.knowledge import FAMILIES
 
 HELD_OUT_PER_FAMILY = 4
 TWO_TURN_SHARE = 0.08
+OPENERS = ("Hallo!", "Guten Tag!", "Kurze Frage:", "Bitte hilf mir:", "Noch etwas:", "Ich habe eine Frage:")
 MEDICAL_TASKS = (
     ("Erkläre kurz, was {subject} ist.", "{subject} ist eine Krankheit und betrifft {organ_acc}."),
     ("Nenne etwas, das typisch für {subject} ist.", "Typisch für {subject} {symptom_is} {symptom}."),
@@ -44,7 +45,7 @@ class Instruction:
 
 
 def write_conversations(seed: int) -> tuple[tuple[Message, ...], ...]:
-    """Write every item in every wording as a short conversation, without what the evaluation asks."""
+    """Write every item in every wording, with and without an opener, leaving out what the evaluation asks."""
     reserved = {instruction.instruction for instruction in write_instructions(seed)}
     dice = Dice(seed, "conversations")
     single = []
@@ -52,8 +53,10 @@ def write_conversations(seed: int) -> tuple[tuple[Message, ...], ...]:
         for item in family.items:
             for wording in family.asks:
                 asked = _fill(wording, item)
+                answer = Message("assistant", _fill(family.answer, item))
                 if asked not in reserved:
-                    single.append((Message("user", asked), Message("assistant", _fill(family.answer, item))))
+                    single.append((Message("user", asked), answer))
+                    single.append((Message("user", f"{dice.choose(OPENERS)} {asked}"), answer))
     order = dice.shuffled(single)
     joined = order[: int(len(order) * TWO_TURN_SHARE) * 2]
     paired = [first + second for first, second in zip(joined[0::2], joined[1::2], strict=True)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from definemed_pipeline.demo.diseases import DISEASES, RELATIONS
 from definemed_pipeline.demo.everyday_documents import TopicWriter
-from definemed_pipeline.demo.grammar import capitalised
+from definemed_pipeline.demo.grammar import Lexicon, Template, capitalised, templates
 from definemed_pipeline.demo.randomness import Dice
+from definemed_pipeline.demo.vocabulary import faults
 from definemed_pipeline.demo.vocabulary.everyday import EVERYDAY
 from definemed_pipeline.demo.vocabulary.hard_negatives import HARD_NEGATIVES
 from definemed_pipeline.demo.vocabulary.knowledge import CALENDAR, CAPITALS, COLOURS, OPPOSITES, PLURALS
@@ -13,9 +14,12 @@ from definemed_pipeline.demo.vocabulary.medicine import TRADE_WORDS
 from definemed_pipeline.demo.vocabulary.shared import SURNAMES, TOWNS
 
 DOCUMENTS_PER_TOPIC = 40
-WORD_LISTS = 1000
+WORD_LISTS = 600
 TERMS_IN_A_ROW = 12
-QUIZZES = 300
+QUIZZES = 200
+FAULT_DOCUMENTS = 450
+FAULTS_PER_DOCUMENT = 5
+QUESTIONS_PER_FAULT_DOCUMENT = 4
 
 WORD_LIST_PATTERNS = (
     "Im Wörterbuch stehen die Wörter {row}.",
@@ -45,6 +49,7 @@ def write_general_texts(seed: int) -> tuple[str, ...]:
         texts.extend(writer.write(dice, sentences=dice.number(4, 8)) for _ in range(DOCUMENTS_PER_TOPIC))
     texts.extend(_word_lists(seed))
     texts.extend(_quizzes(seed))
+    texts.extend(_fault_documents(seed))
     return tuple(Dice(seed, "general", "order").shuffled(texts))
 
 
@@ -76,4 +81,42 @@ def _quizzes(seed: int) -> list[str]:
             item = dice.choose(family.items)
             lines.append(f"{pattern.format(a=item['a'])}\nAntwort: {capitalised(item['b'])}")
         texts.append("\n\n".join(lines))
+    return texts
+
+
+class _FaultSentences:
+    """Every wording about one fault of house and garden."""
+
+    def __init__(self, fault: faults.Fault) -> None:
+        part = fault.part
+        slots = {
+            "name": fault.name,
+            "part": part.definite("nom"),
+            "part_acc": part.definite("acc"),
+            "part_word": part.word,
+            "sign": fault.sign,
+            "remedy": fault.remedy,
+        }
+        lexicon = Lexicon({slot: (phrase,) for slot, phrase in slots.items()})
+        wordings = (faults.PART_WORDINGS, faults.SIGN_WORDINGS, faults.REMEDY_WORDINGS)
+        self.facts: tuple[tuple[Template, ...], ...] = tuple(templates(wording, lexicon) for wording in wordings)
+        self.joint = templates(faults.JOINT_WORDINGS, lexicon)
+        self.questions = templates(faults.QUESTIONS, lexicon)
+
+
+def _fault_documents(seed: int) -> list[str]:
+    """Write manuals on a few faults each, with questions and answers at their end."""
+    dice = Dice(seed, "general", "faults")
+    sentences = [_FaultSentences(fault) for fault in faults.FAULTS]
+    texts = []
+    for _ in range(FAULT_DOCUMENTS):
+        treated = dice.sample(sentences, FAULTS_PER_DOCUMENT)
+        blocks = []
+        for one in treated:
+            chosen = [dice.choose(one.joint)] if dice.chance(0.5) else [dice.choose(bank) for bank in dice.shuffled(one.facts)]
+            blocks.append(" ".join(template.write(dice) for template in chosen))
+        blocks.extend(
+            dice.choose(dice.choose(sentences).questions).write(dice) for _ in range(QUESTIONS_PER_FAULT_DOCUMENT)
+        )
+        texts.append("\n\n".join(blocks))
     return texts

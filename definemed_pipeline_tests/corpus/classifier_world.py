@@ -11,13 +11,12 @@ from typing import Any
 
 import polars as pl
 
-from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Identity, Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.corpus.classifier_settings import FromScratch, LinearSettings, MedicalClassifierSettings
 from definemed_pipeline.corpus.train_classifier import train_classifier
 from definemed_pipeline.payload import Spec
-from definemed_pipeline_tests.conftest import RECIPE, build_artifact, identity_of
+from definemed_pipeline_tests.conftest import RECIPE, build_artifact
 from definemed_pipeline_tests.corpus.shard_files import documents
 
 MEDICAL = [
@@ -120,22 +119,3 @@ def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> N
 def checkpoints(store: Store, identity: Identity) -> Path:
     """Return the folder where a killed try of an artifact leaves its state."""
     return store.scratch / "work" / identity.asset / identity.partition / identity.version / "checkpoints"
-
-
-def rebuilt(store: Store, work: Callable[[Draft[Any]], None], section: Any, identity: Identity, **inputs: Any) -> Manifest:
-    """Build an artifact anew, from the start, whatever the lake holds."""
-    return build_artifact(store, identity.asset, work, section, partition=identity.partition, force=True, **inputs)
-
-
-__all__ = [
-    "MICRO",
-    "annotated",
-    "checkpoints",
-    "identity_of",
-    "kill_when",
-    "mixture",
-    "rebuilt",
-    "start_payload",
-    "texts",
-    "trained",
-]

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -26,6 +27,10 @@ from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.conftest import REAL_TEXT, build_artifact, identity_of
 from definemed_pipeline_tests.corpus.classifier_world import MICRO, annotated, checkpoints, kill_when, start_payload, trained
 from definemed_pipeline_tests.corpus.shard_files import contents, register
+
+# About 37 documents of the shard are positive for the lexicon, a dozen of them held out. Held-out precision is against its labels, and
+# borderline documents, which people left undecided and the lexicon rejects, count as false there: hence a target below the aim.
+REAL = MedicalClassifierSettings(epochs=6, learning_rate=1e-3, max_tokens=192, held_out_share=0.3, target_precision=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +138,8 @@ def test_an_unreachable_precision_is_said_and_not_hidden(store: Store) -> None:
     noisy = build_artifact(store, "annotations", work, LinearSettings(l2=1.0))
     section = dataclasses.replace(MICRO, target_precision=1.0, epochs=1, held_out_share=0.5)
     metrics = build_artifact(store, "medical_classifier", train_classifier, section, inputs=[noisy]).metrics
-    assert metrics["target_precision_reached"] == (metrics["precision"] >= 1.0)
+    assert not metrics["target_precision_reached"]
+    assert metrics["precision"] < 1
     assert metrics["true_positives"] + metrics["false_positives"] > 0
 
 
@@ -167,16 +173,24 @@ def test_average_precision_is_scikit_learns(scored: list[tuple[int, bool]]) -> N
 
 @pytest.mark.real_text
 @pytest.mark.slow
-def test_trained_on_real_text_it_finds_medicine_in_a_shard_it_has_not_seen(
+def test_trained_on_one_shard_of_real_text_it_finds_medicine_in_the_other(
     store: Store, record_property: Callable[[str, object], None]
 ) -> None:
-    shards = {shard.partition: shard for shard in register(store, str(REAL_TEXT / "*_*.parquet"))}
-    annotations = build_artifact(
-        store, "annotations", annotate, AnnotationSettings(), inputs=[shards["000_00000"]],
-        sources={"lexicon": lexicon_location("de_medical")},
-    )  # fmt: skip
+    shards = register(store, str(REAL_TEXT / "*_*.parquet"))
+    read_by_people = pl.read_parquet(REAL_TEXT / "labels.parquet").drop_nulls("is_medical").select("id", label="is_medical")
+    decided = [_scored(store, trained_on, unseen) for trained_on, unseen in itertools.permutations(shards)]
+    both = pl.concat(decided).join(read_by_people, on="id", maintain_order="left")
+    figures = agreement(both["label"], both["is_medical"])
+    for name in ("precision", "precision_low", "precision_high", "recall", "recall_low", "recall_high"):
+        record_property(name, figures[name])
+    assert (figures["precision"] or 0) >= 0.9
+    assert (figures["recall"] or 0) >= 0.8
+
+
+def _scored(store: Store, trained_on: Manifest, unseen: Manifest) -> pl.DataFrame:
+    sources = {"lexicon": lexicon_location("de_medical")}
+    annotations = build_artifact(store, "annotations", annotate, AnnotationSettings(), inputs=[trained_on], sources=sources)
     classifier = build_artifact(store, "medical_classifier", train_classifier, REAL, inputs=[annotations])
-    unseen = shards["001_00000"]
     scores = build_artifact(
         store,
         "classifier_scores",
@@ -185,15 +199,4 @@ def test_trained_on_real_text_it_finds_medicine_in_a_shard_it_has_not_seen(
         inputs=[unseen, classifier],
         partition=unseen.partition,
     )
-    read_by_people = pl.read_parquet(REAL_TEXT / "labels.parquet").drop_nulls("is_medical").select("id", label="is_medical")
-    decided = pl.read_parquet(store.folder(scores) / "scores.parquet").join(read_by_people, on="id", maintain_order="left")
-    figures = agreement(decided["label"], decided["is_medical"])
-    for name in ("precision", "precision_low", "precision_high", "recall", "recall_low", "recall_high"):
-        record_property(name, figures[name])
-    assert (figures["precision"] or 0) >= 0.9
-    assert (figures["recall"] or 0) >= 0.8
-
-
-# About 37 documents of the shard are positive for the lexicon, a dozen of them held out. Held-out precision is against its labels, and
-# borderline documents, which people left undecided and the lexicon rejects, count as false there: hence a target below the aim.
-REAL = MedicalClassifierSettings(epochs=6, learning_rate=1e-3, max_tokens=192, held_out_share=0.3, target_precision=0.8)
+    return pl.read_parquet(store.folder(scores) / "scores.parquet")

@@ -66,7 +66,7 @@ def test_training_twice_gives_the_same_bytes(classifier: TransformerClassifier, 
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -79,13 +79,13 @@ def test_training_goes_on_from_the_last_epoch_to_the_same_weights(
         def save(checkpoint: Path, *state: object) -> None:
             save_state(checkpoint, *state)  # type: ignore[arg-type]
             if state[-1] == epoch:
-                raise Killed
+                raise KilledError
 
         monkeypatch.setattr(transformer, "_save_state", save)
 
     for epoch in (2, 4):  # a second resume differs from a first where state is lost
         kill_after(epoch)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(tmp_path / "state")
     monkeypatch.setattr(transformer, "_save_state", save_state)
     monkeypatch.setattr(transformer, "learning_rate", lambda *call: rates.append(call[1]) or learning_rate(*call))
@@ -128,19 +128,19 @@ def test_it_starts_from_a_published_folder(classifier: TransformerClassifier, tm
 
 
 @pytest.mark.parametrize(
-    ("model", "revision", "max_tokens", "said"),
+    ("model", "max_tokens", "said"),
     [
-        ("no/such-folder", None, 24, "pin its revision"),
-        ("EMPTY", None, 24, "cannot be loaded"),
-        ("GOOD", None, 25, "reads at most 24"),
+        ("no/such-folder", 24, "pin its revision"),
+        ("EMPTY", 24, "cannot be loaded"),
+        ("GOOD", 25, "reads at most 24"),
     ],
 )
 def test_a_published_model_that_does_not_fit_is_refused_with_the_cure(
-    classifier: TransformerClassifier, tmp_path: Path, model: str, revision: str | None, max_tokens: int, said: str
+    classifier: TransformerClassifier, tmp_path: Path, model: str, max_tokens: int, said: str
 ) -> None:
     (tmp_path / "EMPTY").mkdir()
     classifier.save(tmp_path / "GOOD")
     location = str(tmp_path / model) if model.isupper() else model
-    section = dataclasses.replace(MICRO, transformer=Pretrained(model=location, revision=revision), max_tokens=max_tokens)
+    section = dataclasses.replace(MICRO, transformer=Pretrained(model=location), max_tokens=max_tokens)
     with pytest.raises(UserError, match=said):
         train(tmp_path / "state", section)

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -46,9 +47,13 @@ def test_the_threshold_keeps_away_from_the_documents_beside_it(scored: list[tupl
     threshold = choose_decision_threshold(probabilities, labels, 0.9)
     assert 0 < threshold <= 1
     assert threshold == float(np.float32(threshold))
-    taken, left = probabilities[probabilities >= threshold], probabilities[probabilities < threshold]
-    between = [value for value in (taken.min(initial=1), left.max(initial=0)) if value == threshold]
-    assert not between or np.nextafter(left.max(initial=0), np.float32(1)) >= threshold or threshold <= 1e-6 or not left.size
+    below, above = (
+        probabilities[probabilities < threshold].max(initial=0),
+        probabilities[probabilities >= threshold].min(initial=1),
+    )
+    if below > 0 and above < 1 and above - below > 1e-4:
+        low, middle, high = (np.log(value / (1 - value)) for value in (float(below), threshold, float(above)))
+        assert middle - low == pytest.approx(high - middle, rel=1e-2)
 
 
 def test_half_way_between_two_documents_is_meant_in_log_odds() -> None:
@@ -82,7 +87,7 @@ def test_on_unseen_documents_the_prefilter_keeps_its_promise_on_average() -> Non
 @given(
     st.lists(st.tuples(LOGIT, LOGIT, st.booleans()), min_size=1, max_size=30),
     st.floats(0, 1, width=32),
-    st.floats(1e-5, 1, width=32),
+    st.floats(2**-16, 1, width=32),
 )
 def test_a_document_is_medical_exactly_where_its_probability_reaches_the_threshold(
     logits: list[tuple[float, float, bool]], prefilter: float, decision: float
