@@ -5,7 +5,7 @@ import sys
 import time
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,12 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from definemed_pipeline.errors import UserError
+
+if TYPE_CHECKING:  # imported where they are used, so that `definemed --help` answers at once
+    from collections.abc import Mapping, Sequence
+
+    from definemed_pipeline.artifacts.lineage import Lineage
+    from definemed_pipeline.runs import Event
 
 FAILED, BAD_INPUT = 1, 2
 MARKS = {"built": "[green]✓[/]", "reused": "[blue]=[/]", "failed": "[red]✗[/]", "check_failed": "[red]![/]"}
@@ -31,8 +37,9 @@ lineage_app = typer.Typer(no_args_is_help=True, help="Show where an artifact cam
 recipe_app = typer.Typer(no_args_is_help=True, help="Validate recipes before anything runs.")
 app.add_typer(lineage_app, name="lineage")
 app.add_typer(recipe_app, name="recipe")
-console = Console(highlight=False, soft_wrap=True)
-TABLE_WIDTH = 110  # a log has no width of its own
+LOG_WIDTH = 120  # of a file or pipe, which has no width of its own
+SECONDS_BETWEEN_PROGRESS = 2.0
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 RecipeOption = Annotated[str, typer.Option(help="A packaged recipe (demo, paper) or the path of your own YAML file.")]
@@ -139,12 +146,22 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
     from definemed_pipeline.definitions import defs
 
     register_shards(shards)
-    partitions = {None: [None], "fineweb2_shard": list(shards), "base_model": list(recipe.base_models)}
+    partitions: Mapping[str | None, Sequence[str | None]] = {
+        None: [None],
+        "fineweb2_shard": list(shards),
+        "base_model": list(recipe.base_models),
+    }
     plan = plan_runs(defs, partitions, select, partition)
     failed = False
+    told: dict[tuple[str, str | None], float] = {}
     for event in execute(plan, concurrency=recipe.compute.concurrency, force=force):
         failed = failed or event.kind in ("failed", "check_failed")
-        _tell(event, time.monotonic() - started)
+        elapsed = time.monotonic() - started
+        place = (event.asset, event.partition)
+        if event.kind == "progress" and elapsed - told.get(place, 0.0) < SECONDS_BETWEEN_PROGRESS:
+            continue
+        told[place] = elapsed
+        _tell(event, elapsed)
     if failed:
         errors.print(
             "\n[red]The run failed.[/] What was completed is kept: cure the cause above and run the command again. --debug shows tracebacks."
@@ -155,8 +172,9 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
     from definemed_pipeline.summary import summarise
 
     console.print()
-    for part in summarise(Store(os.environ["DEFINEMED_LAKE"]), recipe):
-        console.print(part, width=max(console.width, TABLE_WIDTH))
+    if not select:  # a part of the graph has no result of its own
+        for part in summarise(Store(os.environ["DEFINEMED_LAKE"]), recipe):
+            console.print(part)
     console.print(f"\nDone in {_clock(time.monotonic() - started)}.")
 
 
@@ -171,10 +189,7 @@ def _check_lake(url: str) -> None:
     Store(url).check_writable()
 
 
-def _tell(event: "object", elapsed: float) -> None:
-    from definemed_pipeline.runs import Event
-
-    assert isinstance(event, Event)
+def _tell(event: "Event", elapsed: float) -> None:
     name = event.asset if event.partition is None else f"{event.asset}[{event.partition}]"
     text = escape(event.text)
     if event.kind in ("built", "reused"):
@@ -188,10 +203,7 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _label(node: "object") -> str:
-    from definemed_pipeline.artifacts.lineage import Lineage
-
-    assert isinstance(node, Lineage)
+def _label(node: "Lineage") -> str:
     if node.manifest is None:
         return f"{escape(node.name)}  {node.version}  [red]no longer in the lake[/]"
     made = node.manifest.provenance
@@ -200,11 +212,8 @@ def _label(node: "object") -> str:
     )
 
 
-def _draw(node: "object", tree: Tree, seen: set[tuple[str, str]]) -> Tree:
+def _draw(node: "Lineage", tree: Tree, seen: set[tuple[str, str]]) -> Tree:
     """Draw each artifact's inputs once; where it comes up again, a reference."""
-    from definemed_pipeline.artifacts.lineage import Lineage
-
-    assert isinstance(node, Lineage)
     for source in node.sources:
         tree.add(f"[dim]source {source.name}: {escape(source.location)}  {source.digest[:16]}[/]")
     for one in node.inputs:

@@ -133,7 +133,8 @@ def _channel() -> Iterator[tuple[Mapping[str, Any], Callable[[str], None], Calla
 
 def _exit_with_parent() -> None:
     """Stop at once when the launcher is gone: nobody would record the result, and a rerun goes on from the checkpoints."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not through sys.stdin, whose lock a daemon thread would still hold when the interpreter shuts down
+        pass
     os._exit(MAY_RETRY)
 
 

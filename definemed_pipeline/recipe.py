@@ -72,8 +72,8 @@ class Recipe(pydantic.BaseModel):
     win_rates: WinRatesSettings
     failure_modes: FailureModesSettings
     model_cards: ModelCardsSettings
-    checks: ChecksSettings = ChecksSettings()
-    compute: ComputeSettings = ComputeSettings()
+    checks: ChecksSettings
+    compute: ComputeSettings
 
     @pydantic.model_validator(mode="after")
     def _opponent_exists(self) -> "Recipe":

@@ -89,14 +89,23 @@ def plan_runs(
     depth: dict[str, int] = {}
     for asset, own in kind.items():  # a run ends where the partitioning changes
         depth[asset] = max((depth[parent] + (kind[parent] != own) for parent in parents[asset]), default=0)
+    height = dict.fromkeys(kind, 0)
+    for asset in reversed(kind):
+        for parent in parents[asset]:
+            height[parent] = max(height[parent], height[asset] + (kind[parent] != kind[asset]))
     groups: dict[tuple[int, str | None], list[str]] = defaultdict(list)
     for asset, own in kind.items():
         if asset in selected:
             groups[depth[asset], own].append(asset)
 
+    def longest_way_first(group: tuple[tuple[int, str | None], list[str]]) -> tuple[int, int]:
+        """Order by what still waits behind a group, which also puts parents first."""
+        (level, _), assets = group
+        return -max(height[asset] for asset in assets), level
+
     runs: list[PlannedRun] = []
     position: dict[tuple[str, str | None], int] = {}
-    for (_, name), assets in sorted(groups.items(), key=lambda group: group[0][0]):
+    for (_, name), assets in sorted(groups.items(), key=longest_way_first):
         for key in keys[name]:
             after = {
                 position[parent, parent_key]
@@ -169,7 +178,7 @@ def _narrow(
     return {name: [only] if name in home else keys for name, keys in partitions.items()}
 
 
-def _names(keys: Sequence[dg.AssetKey] | set[dg.AssetKey] | frozenset[dg.AssetKey]) -> list[str]:
+def _names(keys: Iterable[dg.AssetKey]) -> list[str]:
     return [key.path[-1] for key in keys]
 
 
@@ -211,7 +220,7 @@ def _execute_run(run: PlannedRun, run_id: str, force: bool) -> list[Event]:
             tags={FORCE_TAG: "true"} if force else {},
             raise_on_error=False,
         )
-    return [_failure(run, event) for event in result.get_failed_step_keys() and result.all_events if event.is_step_failure]
+    return [_failure(run, event) for event in result.all_events if event.is_step_failure]
 
 
 def _failure(run: PlannedRun, event: dg.DagsterEvent) -> Event:
@@ -259,7 +268,7 @@ class _Follower:
         asset = (entry.step_key or "").split("[")[0]
         event = entry.dagster_event
         if event is None:
-            told = asset and entry.level >= logging.INFO and not entry.user_message.startswith("[pipes]")
+            told = asset and int(entry.level) >= logging.INFO and not entry.user_message.startswith("[pipes]")
             return self._event("progress", asset, entry.user_message) if told else None
         if event.is_step_start:
             self.started[asset] = entry.timestamp
@@ -268,8 +277,8 @@ class _Follower:
             self.reused[asset] = bool(metadata["reused"].value)
             if "dagster/row_count" in metadata:
                 self.rows[asset] = f"{metadata['dagster/row_count'].value:,} rows"
-        if event.event_type_value == "ASSET_CHECK_EVALUATION" and not event.event_specific_data.passed:
-            data = event.event_specific_data
+        data = event.event_specific_data
+        if isinstance(data, dg.AssetCheckEvaluation) and not data.passed:
             found = ", ".join(f"{name} {value.value}" for name, value in data.metadata.items())
             return self._event("check_failed", asset, f"check {data.check_name} failed: {found}")
         if event.is_step_success:

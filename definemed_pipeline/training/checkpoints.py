@@ -1,6 +1,8 @@
 """Checkpoints that a kill cannot spoil: one counts only once it is sealed with the checksums of its files.
 
-The Trainer writes its checkpoint folders in place, so a killed process leaves one that looks whole. Standard library only.
+The Trainer writes its checkpoint folders in place, so a killed process leaves one that looks whole. It keeps optimiser, schedule and
+random state in torch's pickle format and reads them with `weights_only=True`, which runs no code; none of it enters an artifact.
+Standard library only.
 """
 
 import json
