@@ -17,11 +17,12 @@ from definemed_pipeline.demo.vocabulary.knowledge import FAMILIES
 
 HELD_OUT_PER_FAMILY = 4
 TWO_TURN_SHARE = 0.08
+OPENERS_PER_QUESTION = 2
 OPENERS = ("Hallo!", "Guten Tag!", "Kurze Frage:", "Bitte hilf mir:", "Noch etwas:", "Ich habe eine Frage:")
 MEDICAL_TASKS = (
-    ("Erkläre kurz, was {subject} ist.", "{subject} ist eine Krankheit und betrifft {organ_acc}."),
-    ("Nenne etwas, das typisch für {subject} ist.", "Typisch für {subject} {symptom_is} {symptom}."),
-    ("Nenne etwas, das gegen {subject} hilft.", "Gegen {subject} hilft {drug}."),
+    ("Erkläre kurz, was {subject} ist.", "Eine Krankheit {organ_gen}."),
+    ("Nenne etwas, das typisch für {subject} ist.", "Typisch {symptom_is} {symptom}."),
+    ("Nenne etwas, das gegen {subject} hilft.", "Dagegen hilft {drug}."),
 )
 INSTRUCTIONS_PER_MEDICAL_TASK = 10
 
@@ -48,15 +49,15 @@ def write_conversations(seed: int) -> tuple[tuple[Message, ...], ...]:
     """Write every item in every wording, with and without an opener, leaving out what the evaluation asks."""
     reserved = {instruction.instruction for instruction in write_instructions(seed)}
     dice = Dice(seed, "conversations")
-    single = []
+    single: list[tuple[Message, ...]] = []
     for family in FAMILIES:
         for item in family.items:
             for wording in family.asks:
                 asked = _fill(wording, item)
                 answer = Message("assistant", _fill(family.answer, item))
                 if asked not in reserved:
-                    single.append((Message("user", asked), answer))
-                    single.append((Message("user", f"{dice.choose(OPENERS)} {asked}"), answer))
+                    openers = ["", *dice.sample(OPENERS, OPENERS_PER_QUESTION)]
+                    single.extend((Message("user", f"{opener} {asked}".strip()), answer) for opener in openers)
     order = dice.shuffled(single)
     joined = order[: int(len(order) * TWO_TURN_SHARE) * 2]
     paired = [first + second for first, second in zip(joined[0::2], joined[1::2], strict=True)]
@@ -84,5 +85,4 @@ def write_instructions(seed: int) -> tuple[Instruction, ...]:
 
 
 def _fill(pattern: str, slots: Mapping[str, str]) -> str:
-    first = slots.get("a", "")
-    return capitalised(pattern.format(**slots, A=capitalised(first)))
+    return capitalised(pattern.format(**slots, A=capitalised(slots.get("a", "")), B=capitalised(slots.get("b", ""))))

@@ -42,7 +42,7 @@ class EnglishWriter:
     """Write English pages, of everyday life or of medicine."""
 
     def __init__(self) -> None:
-        lexicon = Lexicon({slot: words for slot, words in ENGLISH_WORDS.items()})
+        lexicon = Lexicon(ENGLISH_WORDS)
         self._everyday = templates(ENGLISH_PATTERNS, lexicon)
         self._medicine = templates(ENGLISH_MEDICINE_PATTERNS, lexicon)
 

@@ -78,7 +78,7 @@ def file_bytes(seed: int, path: str) -> bytes:
     return FILES[path](world(seed))
 
 
-class DemoFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec carries no types
+class DemoFileSystem(AbstractFileSystem):
     """Serve the demo world: ``ls``, ``info`` (with size and sha256), ``glob`` and ``open(path, "rb")``."""
 
     protocol = "demo"

@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from definemed_pipeline.demo.randomness import Dice
 
 GENDERS = {"der": "m", "die": "f", "das": "n", "plural": "p"}
-CASES = ("nom", "acc", "dat")
 
 _DEFINITE = {
-    "m": {"nom": "der", "acc": "den", "dat": "dem"},
-    "f": {"nom": "die", "acc": "die", "dat": "der"},
-    "n": {"nom": "das", "acc": "das", "dat": "dem"},
-    "p": {"nom": "die", "acc": "die", "dat": "den"},
+    "m": {"nom": "der", "acc": "den", "dat": "dem", "gen": "des"},
+    "f": {"nom": "die", "acc": "die", "dat": "der", "gen": "der"},
+    "n": {"nom": "das", "acc": "das", "dat": "dem", "gen": "des"},
+    "p": {"nom": "die", "acc": "die", "dat": "den", "gen": "der"},
 }
 _INDEFINITE = {
     "m": {"nom": "ein", "acc": "einen", "dat": "einem"},
@@ -55,6 +55,8 @@ class Noun:
             return self.plural
         if self.gender == "p" and case == "dat":
             return dative_plural(self.word)
+        if case == "gen" and self.gender in "mn":
+            return genitive_singular(self.word)
         return self.word
 
     def definite(self, case: str, adjective: str = "") -> str:
@@ -77,9 +79,20 @@ class Verb:
     participle: str
 
 
+Words: TypeAlias = Mapping[str, Sequence[Noun] | Sequence[Verb] | Sequence[str]]
+"""The words of each slot name."""
+
+
 def dative_plural(plural: str) -> str:
     """Return the dative of a plural noun."""
     return plural if plural.endswith(("n", "s")) else plural + "n"
+
+
+def genitive_singular(word: str) -> str:
+    """Return the genitive of a masculine or neuter noun that is not weak."""
+    if word == "Herz":
+        return "Herzens"
+    return word + ("es" if word.endswith(("t", "d", "s", "ß", "z", "sch")) else "s")
 
 
 def nouns(text: str) -> tuple[Noun, ...]:
@@ -111,9 +124,7 @@ def capitalised(sentence: str) -> str:
 class Lexicon:
     """The words of one topic, and the pools of phrases its templates may draw from."""
 
-    def __init__(
-        self, words: Mapping[str, Sequence[Noun] | Sequence[Verb] | Sequence[str]], adjectives: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, words: Words, adjectives: Sequence[str] = ()) -> None:
         self._words = words
         self._adjectives = adjectives
         self._pools: dict[str, Sequence[str]] = {}

@@ -52,6 +52,7 @@ def disease_words(disease: Disease) -> dict[str, tuple[str, ...]]:
         "field": disease.specialty,
         "organ": organ.definite("nom"),
         "organ_acc": organ.definite("acc"),
+        "organ_gen": organ.definite("gen"),
         "organ_word": organ.word,
         "organ_is": "sind" if many_organs else "ist",
         "organ_becomes": "werden" if many_organs else "wird",

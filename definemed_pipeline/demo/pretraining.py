@@ -14,10 +14,10 @@ from definemed_pipeline.demo.vocabulary.medicine import TRADE_WORDS
 from definemed_pipeline.demo.vocabulary.shared import SURNAMES, TOWNS
 
 DOCUMENTS_PER_TOPIC = 40
-WORD_LISTS = 600
+WORD_LISTS = 250
 TERMS_IN_A_ROW = 12
-QUIZZES = 200
-FAULT_DOCUMENTS = 450
+QUIZZES = 400
+FAULT_DOCUMENTS = 250
 FAULTS_PER_DOCUMENT = 5
 QUESTIONS_PER_FAULT_DOCUMENT = 4
 
@@ -42,11 +42,11 @@ QUIZ_PATTERNS = (
 
 def write_general_texts(seed: int) -> tuple[str, ...]:
     """Write the general pre-training texts, in a mixed order."""
-    texts = []
+    texts: list[str] = []
     for topic in EVERYDAY + HARD_NEGATIVES:
         writer = TopicWriter(topic, own_share=0.4)
         dice = Dice(seed, "general", topic.name)
-        texts.extend(writer.write(dice, sentences=dice.number(4, 8)) for _ in range(DOCUMENTS_PER_TOPIC))
+        texts.extend(writer.write(dice, sentences=dice.number(1, 3)) for _ in range(DOCUMENTS_PER_TOPIC))
     texts.extend(_word_lists(seed))
     texts.extend(_quizzes(seed))
     texts.extend(_fault_documents(seed))
@@ -63,7 +63,7 @@ def _word_lists(seed: int) -> list[str]:
     for number in range(WORD_LISTS):
         terms = sorts[number % len(sorts)]
         sentences = []
-        for pattern in dice.sample(WORD_LIST_PATTERNS, 3):
+        for pattern in dice.sample(WORD_LIST_PATTERNS, 2):
             *row, last = dice.sample(terms, TERMS_IN_A_ROW)
             listed = f"{', '.join(row)} und {last}"
             sentences.append(pattern.format(row=listed, surname=dice.choose(SURNAMES), town=dice.choose(TOWNS)))
@@ -115,8 +115,6 @@ def _fault_documents(seed: int) -> list[str]:
         for one in treated:
             chosen = [dice.choose(one.joint)] if dice.chance(0.5) else [dice.choose(bank) for bank in dice.shuffled(one.facts)]
             blocks.append(" ".join(template.write(dice) for template in chosen))
-        blocks.extend(
-            dice.choose(dice.choose(sentences).questions).write(dice) for _ in range(QUESTIONS_PER_FAULT_DOCUMENT)
-        )
+        blocks.extend(dice.choose(dice.choose(sentences).questions).write(dice) for _ in range(QUESTIONS_PER_FAULT_DOCUMENT))
         texts.append("\n\n".join(blocks))
     return texts

@@ -110,6 +110,10 @@ class World:
         return write_general_texts(self.seed)
 
     @cached_property
+    def _medical_writer(self) -> MedicalWriter:
+        return MedicalWriter()
+
+    @cached_property
     def _published(self) -> tuple[tuple[WebDocument, Truth], ...]:
         drafts = self._drafts()
         publisher = WebPublisher(self.seed)
@@ -174,12 +178,11 @@ class World:
                 yield _Draft(writer.write(dice), Truth(topic.name, is_medical=False))
 
     def _medical(self) -> Iterator[_Draft]:
-        writer = MedicalWriter()
         for place, disease in enumerate(DISEASES):
             dice = Dice(self.seed, "web", disease.name)
             for number in range(self.census.medical_per_disease):
                 kind = MEDICAL_KINDS[(place * self.census.medical_per_disease + number) % len(MEDICAL_KINDS)]
-                text, diseases = writer.write(kind, disease, dice)
+                text, diseases = self._medical_writer.write(kind, disease, dice)
                 yield _Draft(text, Truth(kind.name, is_medical=True, diseases=diseases))
 
     def _copies(self, originals: Sequence[_Draft]) -> Iterator[_Draft]:
@@ -213,14 +216,13 @@ class World:
 
     def _broken(self) -> Iterator[_Draft]:
         dice = Dice(self.seed, "web", "broken")
-        medical = MedicalWriter()
         topics = [TopicWriter(topic, own_share=0.4) for topic in EVERYDAY]
         for number in range(self.census.mojibake + self.census.replacement_characters):
             position = number % len(EVERYDAY)
             text, truth = topics[position].write(dice), Truth(EVERYDAY[position].name, is_medical=False)
             if number % 8 == 7:
                 kind = dice.choose(MEDICAL_KINDS)
-                text, diseases = medical.write(kind, dice.choose(DISEASES), dice)
+                text, diseases = self._medical_writer.write(kind, dice.choose(DISEASES), dice)
                 truth = Truth(kind.name, is_medical=True, diseases=diseases)
             if number < self.census.mojibake:
                 yield _Draft(garble_encoding(text), replace(truth, variant="mojibake"))

@@ -81,6 +81,7 @@ def _optimisation(chosen: CptCheckpointsSettings, *, items: int) -> Optimisation
         weight_decay=chosen.weight_decay,
         adam_beta1=chosen.adam_beta1,
         adam_beta2=chosen.adam_beta2,
+        adam_epsilon=chosen.adam_epsilon,
         max_grad_norm=chosen.max_grad_norm,
         precision=chosen.precision,
         activation_checkpointing=chosen.activation_checkpointing,

@@ -91,7 +91,8 @@ class CptCheckpointsSettings:
     """How a base model is continually pre-trained: next-token loss, AdamW, linear decay after a warm-up.
 
     One optimiser step takes `batch_size * gradient_accumulation` blocks. `precision` is that of the forward and backward pass; master
-    weights and moments stay float32. `held_out_share` of the blocks is never trained on and gives the perplexity before and after.
+    weights and moments stay float32. A larger `adam_epsilon` keeps weights with next to no gradient (the turn tokens of a chat template, which
+    a corpus never uses) from moving at full speed, so that a merge finds them where the base left them. `held_out_share` of the blocks is never trained on and gives the perplexity before and after.
     """
 
     epochs: int = setting(2, at_least=1)
@@ -102,6 +103,7 @@ class CptCheckpointsSettings:
     weight_decay: float = setting(0.0, at_least=0)
     adam_beta1: float = setting(0.9, at_least=0, at_most=1)
     adam_beta2: float = setting(0.999, at_least=0, at_most=1)
+    adam_epsilon: float = setting(1e-8, above=0)
     max_grad_norm: float = setting(1.0, above=0)
     precision: Precision = "bfloat16"
     activation_checkpointing: bool = True

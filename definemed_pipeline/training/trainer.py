@@ -41,6 +41,7 @@ class Optimisation:
     max_grad_norm: float
     checkpoint_every: int
     seed: int
+    adam_epsilon: float = 1e-8
     gradient_accumulation: int = 1
     precision: Precision = "float32"
     activation_checkpointing: bool = False
@@ -211,6 +212,7 @@ def _arguments(optimisation: Optimisation, output: Path) -> TrainingArguments:
         weight_decay=optimisation.weight_decay,
         adam_beta1=optimisation.adam_beta1,
         adam_beta2=optimisation.adam_beta2,
+        adam_epsilon=optimisation.adam_epsilon,
         max_grad_norm=optimisation.max_grad_norm,
         bf16=optimisation.precision == "bfloat16",
         activation_checkpointing=optimisation.activation_checkpointing,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from definemed_pipeline.demo.grammar import phrases
+from definemed_pipeline.demo.grammar import Words, phrases
 
-ENGLISH_WORDS = {
+ENGLISH_WORDS: Words = {
     "who": phrases(
         "the teacher; our neighbour; a young driver; the old gardener; my sister; the trainer; a student; the baker; the captain"
     ),

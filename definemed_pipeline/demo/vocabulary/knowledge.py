@@ -223,7 +223,7 @@ PROVERBS = TaskFamily(
         "Bitte ergänze: {a} ...",
         "Führe das Sprichwort fort: {a} ...",
     ),
-    "{b}.",
+    "{B}.",
     _items(
         "a/b",
         "Morgenstund hat/Gold im Mund; Wer zuletzt lacht,/lacht am besten; Ende gut,/alles gut; "
@@ -244,7 +244,7 @@ DEFINITIONS = TaskFamily(
         "Kannst du mir sagen, was {a} ist?",
         "Ich möchte wissen, was {a} ist.",
     ),
-    "{A} ist {b}.",
+    "{B}.",
     tuple(
         {"a": thing, "w": thing.split()[1], "b": kind}
         for kind, things in (
@@ -270,7 +270,7 @@ REMEDIES = TaskFamily(
         "Was nimmt man gegen {a}?",
         "Ich suche etwas gegen {a}.",
     ),
-    "Gegen {a} hilft {b}.",
+    "Dagegen hilft {b}.",
     _items(
         "a/b",
         "Regen/ein Schirm; Kälte/ein Mantel; Dunkelheit/eine Lampe; Langeweile/ein Buch; Schmutz/die Seife; "
@@ -288,7 +288,7 @@ TYPICAL = TaskFamily(
         "Was ist besonders typisch für {a}?",
         "Ich suche etwas, das typisch für {a} ist.",
     ),
-    "Typisch für {a} ist {b}.",
+    "Typisch ist {b}.",
     _items(
         "a/b",
         "den Winter/Schnee; den Sommer/Sonne; den Herbst/Laub; den Frühling/Grün; die Wüste/Sand; die Küste/Wind; "

@@ -6,7 +6,7 @@ Slots of a disease: ``subject`` and ``dative`` (the name in a sentence), ``name`
 
 from __future__ import annotations
 
-from definemed_pipeline.demo.grammar import nouns, phrases
+from definemed_pipeline.demo.grammar import Words, nouns, phrases
 
 ORGAN_WORDINGS = (
     "{subject} betrifft {organ_acc}.",
@@ -117,7 +117,7 @@ ADVICE = phrases(
 )
 MONTHS = phrases("Januar; Februar; März; April; Mai; Juni; Juli; August; September; Oktober; November; Dezember")
 
-MEDICAL_WORDS = {
+MEDICAL_WORDS: Words = {
     "patient": PATIENTS,
     "doctor": DOCTORS,
     "check": CHECKS,
@@ -228,7 +228,7 @@ LETTER_FILLERS = (
 ARTICLE_FILLERS = (
     "Der Begriff wurde im 19. Jahrhundert geprägt.",
     "In Europa sind Frauen und Männer etwa gleich häufig betroffen.",
-    "Der Nachweis gelingt durch {check}.",
+    "Zum Nachweis dient {check}.",
     "In der Fachliteratur werden {number} Unterformen beschrieben.",
     "Die Häufigkeit liegt bei {number} Fällen je hunderttausend Einwohner.",
     "Differenzialdiagnostisch kommen andere Krankheiten in Betracht.",

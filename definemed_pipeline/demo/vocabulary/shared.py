@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from definemed_pipeline.demo.grammar import nouns, phrases
+from definemed_pipeline.demo.grammar import Words, nouns, phrases
 
 CITIZENS = nouns(
     "die Nachbarin, Nachbarinnen; der Nachbar, Nachbarn; der Freund, Freunde; die Freundin, Freundinnen; der Onkel, Onkel; "
@@ -38,7 +38,7 @@ SURNAMES = phrases(
     "Franke; Jansen; Roth; Wegner"
 )
 
-SHARED_WORDS = {
+SHARED_WORDS: Words = {
     "citizen": CITIZENS,
     "habit": HABITS,
     "past": PASTS,
