@@ -17,12 +17,12 @@ from mergekit.config import MergeConfiguration
 from mergekit.merge import run_merge
 from mergekit.options import MergeOptions
 
+from definemed_pipeline import model_folder
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.merging.settings import MergedModelsSettings
 from definemed_pipeline.merging.tensors import SCHEMA, Weights, compare_tensors
 from definemed_pipeline.payload import run_payload
-from definemed_pipeline.training import model_folder
 
 PROBE = [{"role": "user", "content": "1 + 1 = ?"}]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.training.model_folder import read_json
+from definemed_pipeline.model_folder import read_json
 
 # Chat models end a turn with their eos token, but were pre-trained with documents ended by one of these where their vocabulary has it.
 DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>")

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from definemed_pipeline import model_folder
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.training import model_folder
 from definemed_pipeline.training.encoding import DocumentEncoder
 from definemed_pipeline.training.settings import CptCorpusSettings
 

@@ -14,11 +14,11 @@ import torch
 from transformers import AutoModelForCausalLM as CausalLM
 from transformers import GenerationConfig, MistralConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
 
+from definemed_pipeline import model_folder
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import run_payload
-from definemed_pipeline.training import model_folder
 from definemed_pipeline.training.encoding import DocumentEncoder
 from definemed_pipeline.training.packing import Ids, PackedBlocks, pack
 from definemed_pipeline.training.settings import PretrainBaseModelSettings

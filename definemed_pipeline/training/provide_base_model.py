@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from definemed_pipeline import model_folder
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import run_payload
-from definemed_pipeline.training import model_folder
 from definemed_pipeline.training.settings import FolderBaseModelSettings, HubBaseModelSettings
 
 

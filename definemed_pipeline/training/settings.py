@@ -71,7 +71,7 @@ class FolderBaseModelSettings:
 
     def sources(self) -> dict[str, str]:
         """Return the files of the model in that folder, by name; raise UserError where there are none."""
-        from definemed_pipeline.training.model_folder import list_model_files
+        from definemed_pipeline.model_folder import list_model_files
 
         return list_model_files(self.path)
 

@@ -95,7 +95,7 @@ def test_a_source_is_known_by_its_bytes(tmp_path):
     (tmp_path / "three").write_text("different")
     one, two, three = (identify("gold", str(tmp_path / name)).digest for name in ("one", "two", "three"))
     assert one == two != three
-    with pytest.raises(UserError, match="gold: there is no file .*four; correct the path in the recipe"):
+    with pytest.raises(UserError, match=r"gold: there is no file .*four; correct the path in the recipe"):
         identify("gold", str(tmp_path / "four"))
 
 

@@ -16,7 +16,7 @@ from definemed_pipeline.errors import UserError
 from definemed_pipeline.merging.merge import merge
 from definemed_pipeline.merging.settings import MergedModelsSettings
 from definemed_pipeline.merging.tensors import LINEAR_ABOVE
-from definemed_pipeline.training.model_folder import COMPANION_FILES, load_model
+from definemed_pipeline.model_folder import COMPANION_FILES, load_model
 from definemed_pipeline.training.tokenizer import train_tokenizer
 from definemed_pipeline_tests.conftest import build_artifact
 

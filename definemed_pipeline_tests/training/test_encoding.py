@@ -3,8 +3,8 @@ import json
 import pytest
 
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.model_folder import load_tokenizer
 from definemed_pipeline.training.encoding import DocumentEncoder
-from definemed_pipeline.training.model_folder import load_tokenizer
 from definemed_pipeline.training.tokenizer import train_tokenizer
 from definemed_pipeline_tests.training.conftest import CORPUS
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.training.model_folder import load_model, load_tokenizer, read_json
+from definemed_pipeline.model_folder import load_model, load_tokenizer, read_json
 
 
 @pytest.fixture(params=["qwen2", "mistral"])

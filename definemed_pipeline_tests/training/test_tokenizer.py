@@ -1,6 +1,6 @@
 import pytest
 
-from definemed_pipeline.training.model_folder import load_tokenizer
+from definemed_pipeline.model_folder import load_tokenizer
 from definemed_pipeline.training.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from definemed_pipeline_tests.training.conftest import CORPUS
 
