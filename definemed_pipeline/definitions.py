@@ -19,6 +19,7 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
         assets=dg.load_assets_from_package_module(graph),
         jobs=[corpus_job, models_job, everything_job],
         sensors=[fineweb2_shard_discovery],
+        executor=dg.in_process_executor,  # the heavy steps have processes of their own, the others would pay an import each
         resources={
             "lake": lake_from_environment(),
             "compute": compute_for(active_recipe().compute),

@@ -25,6 +25,7 @@ import dagster as dg
 from definemed_pipeline.errors import UserError
 
 POLL_SECONDS = 0.25
+SHARDS = "fineweb2_shard"  # the partitions definition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,12 @@ def prepare_instance(working_directory: Path) -> None:
 def register_shards(shards: Iterable[str]) -> None:
     """Make every file of the source a partition in the Dagster instance; known ones stay."""
     with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions("fineweb2_shard", list(shards))
+        missing = [shard for shard in shards if not instance.has_dynamic_partition(SHARDS, shard)]
+        try:
+            instance.add_dynamic_partitions(SHARDS, missing)
+        except Exception:  # the storage's own error where another command has just registered the same
+            if not all(instance.has_dynamic_partition(SHARDS, shard) for shard in missing):
+                raise
 
 
 def plan_runs(

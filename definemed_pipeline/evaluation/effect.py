@@ -62,12 +62,12 @@ def effect_of(
         ),
         Claim(
             claim="the merge restores most of the lost instruction-following",
-            holds=loss.value < 0 and recovered >= MOST * -loss.value,
+            holds=loss.high < 0 and recovered >= MOST * -loss.value,
             evidence=f"answered properly {proper['cpt']:.1%} to {proper['merged']:.1%}, {_share(recovered, -loss.value, 'loss')}",
         ),
         Claim(
             claim="the merge keeps most of the gained accuracy",
-            holds=gain.value > 0 and kept >= MOST * gain.value,
+            holds=gain.low > 0 and kept >= MOST * gain.value,
             evidence=f"accuracy {accuracy['base']:.1%} to {accuracy['merged']:.1%}, {_share(kept, gain.value, 'gain')}",
         ),
     ]
@@ -90,7 +90,9 @@ def _only(rows: Sequence[Mapping[str, Any]], **wanted: str) -> Mapping[str, Any]
 
 
 def _points(difference: Estimate) -> str:
-    value, low, high = (100 * part for part in (difference.value, difference.low, difference.high))
+    value, low, high = (
+        100 * part + 0.0 for part in (difference.value, difference.low, difference.high)
+    )  # + 0.0: no negative zero
     return f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, paired)"
 
 

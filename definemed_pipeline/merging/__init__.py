@@ -1,3 +1,1 @@
-"""HOW a CPT checkpoint is merged with the instruct model it came from.
-
-"""
+"""HOW a CPT checkpoint is merged with the instruct model it came from."""

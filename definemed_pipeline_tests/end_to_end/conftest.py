@@ -20,6 +20,7 @@ MICRO = HERE / "micro.yaml"
 PROJECT = HERE.parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of this folder in one worker, which shares the micro graph among them."""
     for item in items:

