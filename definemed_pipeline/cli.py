@@ -15,10 +15,9 @@ from rich.tree import Tree
 from definemed_pipeline.errors import UserError
 
 if TYPE_CHECKING:  # imported where they are used, so that `definemed --help` answers at once
-    from collections.abc import Mapping, Sequence
-
     from definemed_pipeline.artifacts.lineage import Lineage
-    from definemed_pipeline.runs import Event
+    from definemed_pipeline.recipe import Recipe
+    from definemed_pipeline.runs import Event, PlannedRun
 
 FAILED, BAD_INPUT = 1, 2
 MARKS = {"built": "[green]✓[/]", "reused": "[blue]=[/]", "failed": "[red]✗[/]", "check_failed": "[red]![/]"}
@@ -125,68 +124,73 @@ def recipe_check(path: Annotated[str, typer.Argument(help="A packaged recipe's n
 
 
 def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: str | None, force: bool) -> None:
-    from definemed_pipeline.recipe import ENVIRONMENT_VARIABLE, load_recipe
+    from definemed_pipeline.artifacts.store import Store
+    from definemed_pipeline.recipe import load_recipe
 
     started = time.monotonic()
     recipe = load_recipe(recipe_name)
-    os.environ[ENVIRONMENT_VARIABLE] = recipe_name if not Path(recipe_name).exists() else str(Path(recipe_name).resolve())
-    os.environ["DEFINEMED_LAKE"] = _lake_url(lake)
-    _check_lake(os.environ["DEFINEMED_LAKE"])
-
-    from definemed_pipeline.corpus.shards import list_shards
-    from definemed_pipeline.runs import execute, plan_runs, prepare_instance, register_shards
-
-    shards = list_shards(recipe.source)
-    prepare_instance(Path.cwd())
-    console.print(
-        f"[bold]definemed[/] recipe {recipe.name} · {len(shards)} shards · base models: {', '.join(recipe.base_models)}"
-    )
-    console.print(f"lake {os.environ['DEFINEMED_LAKE']} · Dagster instance {os.environ['DAGSTER_HOME']}\n")
-
-    from definemed_pipeline.definitions import defs
-
-    register_shards(shards)
-    partitions: Mapping[str | None, Sequence[str | None]] = {
-        None: [None],
-        "fineweb2_shard": list(shards),
-        "base_model": list(recipe.base_models),
-    }
-    plan = plan_runs(defs, partitions, select, partition)
-    failed = False
-    told: dict[tuple[str, str | None], float] = {}
-    for event in execute(plan, concurrency=recipe.compute.concurrency, force=force):
-        failed = failed or event.kind in ("failed", "check_failed")
-        elapsed = time.monotonic() - started
-        place = (event.asset, event.partition)
-        if event.kind == "progress" and elapsed - told.get(place, 0.0) < SECONDS_BETWEEN_PROGRESS:
-            continue
-        told[place] = elapsed
-        _tell(event, elapsed)
-    if failed:
+    store = Store(_lake_url(lake))
+    store.check_writable()  # so that it is told before any work starts
+    _choose(recipe_name, store.url)
+    plan = _plan(recipe, select, partition)
+    if not _follow(plan, recipe.compute.concurrency, force=force, started=started):
         errors.print(
             "\n[red]The run failed.[/] What was completed is kept: cure the cause above and run the command again. --debug shows tracebacks."
         )
         sys.exit(FAILED)
-
-    from definemed_pipeline.artifacts.store import Store
-    from definemed_pipeline.summary import summarise
-
-    console.print()
     if not select:  # a part of the graph has no result of its own
-        for part in summarise(Store(os.environ["DEFINEMED_LAKE"]), recipe):
+        from definemed_pipeline.summary import summarise
+
+        console.print()
+        for part in summarise(store, recipe):
             console.print(part)
     console.print(f"\nDone in {_clock(time.monotonic() - started)}.")
 
 
+def _choose(recipe_name: str, lake: str) -> None:
+    """Tell this process and its workers which recipe, lake and Dagster instance they serve."""
+    from definemed_pipeline.recipe import ENVIRONMENT_VARIABLE
+    from definemed_pipeline.runs import prepare_instance
+
+    os.environ[ENVIRONMENT_VARIABLE] = str(Path(recipe_name).resolve()) if Path(recipe_name).is_file() else recipe_name
+    os.environ["DEFINEMED_LAKE"] = lake
+    prepare_instance(Path.cwd())
+
+
+def _plan(recipe: "Recipe", select: list[str], partition: str | None) -> "list[PlannedRun]":
+    """Register the source's files as partitions, plan the runs and say what is going to happen."""
+    from definemed_pipeline.corpus.shards import list_shards
+    from definemed_pipeline.runs import plan_runs, register_shards
+
+    shards = list(list_shards(recipe.source))
+    register_shards(shards)
+    from definemed_pipeline.definitions import defs
+
+    plan = plan_runs(defs, {None: [None], "fineweb2_shard": shards, "base_model": list(recipe.base_models)}, select, partition)
+    models = ", ".join(recipe.base_models)
+    console.print(f"[bold]definemed[/] recipe {recipe.name} · {len(shards)} shards · base models: {models} · {len(plan)} runs")
+    console.print(f"lake {os.environ['DEFINEMED_LAKE']} · Dagster instance {os.environ['DAGSTER_HOME']}\n")
+    return plan
+
+
+def _follow(plan: "list[PlannedRun]", concurrency: int, *, force: bool, started: float) -> bool:
+    """Execute the runs and tell what happens; return whether all of it went well."""
+    from definemed_pipeline.runs import execute
+
+    fine = True
+    told: dict[tuple[str, str | None], float] = {}
+    for event in execute(plan, concurrency=concurrency, force=force):
+        fine = fine and event.kind not in ("failed", "check_failed")
+        elapsed = time.monotonic() - started
+        place = (event.asset, event.partition)
+        if event.kind != "progress" or elapsed - told.get(place, 0.0) >= SECONDS_BETWEEN_PROGRESS:
+            told[place] = elapsed
+            _tell(event, elapsed)
+    return fine
+
+
 def _lake_url(lake: str | None) -> str:
     return lake if lake and "://" in lake else str(Path(lake or "lake").resolve())
-
-
-def _check_lake(url: str) -> None:
-    """Write and remove one small object, so that a lake that cannot be written is told before any work starts."""
-    from definemed_pipeline.artifacts.store import Store
-
-    Store(url).check_writable()
 
 
 def _tell(event: "Event", elapsed: float) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 import polars as pl
+import yaml
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +17,7 @@ from definemed_pipeline.evaluation.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import read_effect
 from definemed_pipeline.evaluation.stages import STAGES
 from definemed_pipeline.recipe import Recipe
-from definemed_pipeline.settings import section_digest
+from definemed_pipeline.settings import as_json, section_digest
 
 SECTIONS = [name for name in Recipe.model_fields if name not in ("name", "description")]
 
@@ -35,8 +36,9 @@ def describe_recipe(recipe: Recipe) -> Iterator[RenderableType]:
     table = Table("section", "digest", "settings", box=None, pad_edge=False)
     for name in SECTIONS:
         section = getattr(recipe, name)
-        shown = ", ".join(f"{one} ({section[one].kind})" for one in section) if name == "base_models" else str(section)
-        table.add_row(name, section_digest(section)[:8], escape(shown.partition("(")[2].rstrip(")") or shown))
+        plain = {key: as_json(one) for key, one in section.items()} if isinstance(section, dict) else as_json(section)
+        shown = yaml.safe_dump(plain, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+        table.add_row(name, section_digest(section)[:8], escape(shown.strip()[1:-1]))
     yield table
 
 

@@ -144,8 +144,12 @@ def _expand(pattern: str) -> list[str]:
         if filesystem.isdir(path):
             raise UserError(f"source.files: {pattern} is a folder; write {pattern.rstrip('/')}/*.parquet")
         found = sorted(filesystem.glob(path))
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"source.files: {pattern} cannot be listed: {_one_line(error)}; correct it in the recipe") from error
+    except UserError:
+        raise
+    except Exception as error:  # each remote filesystem has errors of its own
+        raise UserError(
+            f"source.files: {pattern} cannot be listed: {_one_line(error)}; correct it in the recipe, or make its host reachable"
+        ) from error
     if not found:
         raise UserError(f"source.files: {pattern} finds no file; correct the path in the recipe")
     if isinstance(filesystem, LocalFileSystem):

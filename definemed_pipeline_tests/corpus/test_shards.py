@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import fsspec
 import polars as pl
 import pytest
 
@@ -155,3 +156,18 @@ def test_moving_a_file_changes_no_digest(tmp_path: Path) -> None:
     there = shutil.copy(here, tmp_path / "s.parquet")
     digests = [register(Store(str(tmp_path / lake)), str(path))[0].digest for lake, path in (("a", here), ("b", there))]
     assert digests[0] == digests[1]
+
+
+def test_a_source_whose_host_is_out_of_reach_is_told_in_one_line() -> None:
+    class Unreachable(fsspec.AbstractFileSystem):
+        protocol = "unreachable"
+
+        def _ls_from_cache(self, path: str) -> None:
+            raise RuntimeError("Name or service not known")
+
+        def info(self, path: str, **_: object) -> dict[str, object]:
+            raise RuntimeError("Name or service not known")
+
+    fsspec.register_implementation("unreachable", Unreachable, clobber=True)
+    with pytest.raises(UserError, match=r"unreachable://host/\*\.parquet cannot be listed: Name or service not known"):
+        list_shards(SourceSettings(files=("unreachable://host/*.parquet",)))
