@@ -148,22 +148,20 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
 
 
 def _choose(recipe_name: str, lake: str) -> None:
-    """Tell this process and its workers which recipe, lake and Dagster instance they serve."""
+    """Tell this process and its workers which recipe and lake they serve."""
     from definemed_pipeline.recipe import ENVIRONMENT_VARIABLE
-    from definemed_pipeline.runs import prepare_instance
 
     os.environ[ENVIRONMENT_VARIABLE] = str(Path(recipe_name).resolve()) if Path(recipe_name).is_file() else recipe_name
     os.environ["DEFINEMED_LAKE"] = lake
-    prepare_instance(Path.cwd())
 
 
 def _plan(recipe: "Recipe", select: list[str], partition: str | None) -> "list[PlannedRun]":
     """Register the source's files as partitions, plan the runs and say what is going to happen."""
     from definemed_pipeline.corpus.shards import list_shards
-    from definemed_pipeline.runs import plan_runs, register_shards
+    from definemed_pipeline.runs import plan_runs, prepare_instance
 
     shards = list(list_shards(recipe.source))
-    register_shards(shards)
+    prepare_instance(Path.cwd(), shards)
     from definemed_pipeline.definitions import defs
 
     plan = plan_runs(defs, {None: [None], "fineweb2_shard": shards, "base_model": list(recipe.base_models)}, select, partition)

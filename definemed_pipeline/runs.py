@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock
 
 from definemed_pipeline.errors import UserError
 
@@ -55,8 +56,11 @@ class Event:
     trace: str = ""
 
 
-def prepare_instance(working_directory: Path) -> None:
-    """Point DAGSTER_HOME at `.dagster/` (unless it is set) and give it the project's dagster.yaml."""
+def prepare_instance(working_directory: Path, shards: Iterable[str]) -> None:
+    """Make the Dagster instance ready: DAGSTER_HOME (`.dagster/` unless it is set), its databases, and the shards as partitions.
+
+    Two commands started at once take turns here, since Dagster's SQLite databases cannot be created by two processes together.
+    """
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(working_directory / ".dagster")))
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -64,17 +68,9 @@ def prepare_instance(working_directory: Path) -> None:
             shutil.copyfile(working_directory / "dagster.yaml", home / "dagster.yaml")
     except OSError as error:
         raise UserError(f"DAGSTER_HOME {home} cannot be written: {error}. Set DAGSTER_HOME to a writable folder") from error
-
-
-def register_shards(shards: Iterable[str]) -> None:
-    """Make every file of the source a partition in the Dagster instance; known ones stay."""
-    with dg.DagsterInstance.get() as instance:
-        missing = [shard for shard in shards if not instance.has_dynamic_partition(SHARDS, shard)]
-        try:
-            instance.add_dynamic_partitions(SHARDS, missing)
-        except Exception:  # the storage's own error where another command has just registered the same
-            if not all(instance.has_dynamic_partition(SHARDS, shard) for shard in missing):
-                raise
+    with FileLock(home / ".lock"), dg.DagsterInstance.get() as instance:
+        instance.get_runs_count()  # creates the database of runs
+        instance.add_dynamic_partitions(SHARDS, [shard for shard in shards if not instance.has_dynamic_partition(SHARDS, shard)])
 
 
 def plan_runs(

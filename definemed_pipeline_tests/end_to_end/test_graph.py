@@ -23,8 +23,8 @@ ASSETS = [
     "merged_models",
     "benchmark_scores",
     "responses",
-    "win_rates",
     "failure_modes",
+    "win_rates",
     "model_cards",
 ]
 PATIENCE_SECONDS = 300
