@@ -2,7 +2,7 @@
 
     python benchmarks/demo.py --json OUT
 
-Memory is the proportional set size (PSS) of the command and all processes below it, sampled four times a second: pages that several
+Memory is the proportional set size (PSS) of the command and all processes below it, sampled once a second: pages that several
 processes share are counted once. There is no peer to compare with; the limits are the project's own (300 s, 30 s, 4 GiB on 2 cores).
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-SAMPLE_SECONDS = 0.25
+SAMPLE_SECONDS = 1.0
 
 
 def tree_memory(root: psutil.Process) -> int:
