@@ -158,13 +158,13 @@ def _choose(recipe_name: str, lake: str) -> None:
 def _plan(recipe: "Recipe", select: list[str], partition: str | None) -> "list[PlannedRun]":
     """Register the source's files as partitions, plan the runs and say what is going to happen."""
     from definemed_pipeline.corpus.shards import list_shards
-    from definemed_pipeline.runs import plan_runs, prepare_instance
+    from definemed_pipeline.runs import SHARDS, plan_runs, prepare_instance
 
     shards = list(list_shards(recipe.source))
     prepare_instance(Path.cwd(), shards)
     from definemed_pipeline.definitions import defs
 
-    plan = plan_runs(defs, {None: [None], "fineweb2_shard": shards, "base_model": list(recipe.base_models)}, select, partition)
+    plan = plan_runs(defs, {None: [None], SHARDS: shards, "base_model": list(recipe.base_models)}, select, partition)
     models = ", ".join(recipe.base_models)
     console.print(f"[bold]definemed[/] recipe {recipe.name} · {len(shards)} shards · base models: {models} · {len(plan)} runs")
     console.print(f"lake {os.environ['DEFINEMED_LAKE']} · Dagster instance {os.environ['DAGSTER_HOME']}\n")

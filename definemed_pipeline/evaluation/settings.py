@@ -53,6 +53,10 @@ class BenchmarkScoresSettings:
         benchmarks = {name: BenchmarkSettings(**value) for name, value in section["benchmarks"].items()}
         return cls(**{**section, "benchmarks": benchmarks})
 
+    def sources(self) -> dict[str, str]:
+        """Return the files of questions, by the names under which a draft finds them."""
+        return {f"benchmark/{name}": benchmark.questions for name, benchmark in self.benchmarks.items()}
+
 
 @settings
 class InstructionSetSettings:
@@ -78,6 +82,10 @@ class ResponsesSettings:
         """Build the settings from a payload's JSON."""
         sets = {name: InstructionSetSettings(**value) for name, value in section["instruction_sets"].items()}
         return cls(**{**section, "instruction_sets": sets})
+
+    def sources(self) -> dict[str, str]:
+        """Return the files of instructions, by the names under which a draft finds them."""
+        return {f"instructions/{name}": one.instructions for name, one in self.instruction_sets.items()}
 
 
 @settings

@@ -56,11 +56,7 @@ def finemed_de(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeR
 
 def evaluation_sources() -> dict[str, str | None]:
     """Return every file of questions and instructions the models will be tested on: none of it may be in the corpus."""
-    recipe = active_recipe()
-    return {
-        **{f"benchmark/{name}": benchmark.questions for name, benchmark in recipe.benchmark_scores.benchmarks.items()},
-        **{f"instructions/{name}": one.instructions for name, one in recipe.responses.instruction_sets.items()},
-    }
+    return {**active_recipe().benchmark_scores.sources(), **active_recipe().responses.sources()}
 
 
 def _pictures(lake: Lake, manifest: Manifest, dropped: dict[str, int], kept: int) -> dict[str, str]:

@@ -44,7 +44,7 @@ def benchmark_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg.
         "definemed_pipeline.evaluation.benchmark",
         section=SECTION,
         inputs=[lake.artifact(asset, context.partition_key) for asset in STAGE_ASSETS.values()],
-        sources=lake.sources({f"benchmark/{name}": one.questions for name, one in SECTION.benchmarks.items()}),
+        sources=lake.sources(SECTION.sources()),
     )
     answers, expected = manifest.rows, len(STAGES) * manifest.metrics["questions"]
     return result(

@@ -36,7 +36,7 @@ SECTION = active_recipe().responses
 )
 def responses(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
     """Greedy answers of the three stages to the recipe's instructions, through each model's own chat template."""
-    sources = lake.sources({f"instructions/{name}": one.instructions for name, one in SECTION.instruction_sets.items()})
+    sources = lake.sources(SECTION.sources())
     manifest = build_in_payload(
         context,
         lake,
