@@ -161,10 +161,11 @@ def _plan(recipe: "Recipe", select: list[str], partition: str | None) -> "list[P
     from definemed_pipeline.runs import SHARDS, plan_runs, prepare_instance
 
     shards = list(list_shards(recipe.source))
-    prepare_instance(Path.cwd(), shards)
+    registered = prepare_instance(Path.cwd(), shards)
     from definemed_pipeline.definitions import defs
 
-    plan = plan_runs(defs, {None: [None], SHARDS: shards, "base_model": list(recipe.base_models)}, select, partition)
+    partitions = {SHARDS: shards, "base_model": list(recipe.base_models)}
+    plan = plan_runs(defs, partitions, select, partition, registered=registered)
     models = ", ".join(recipe.base_models)
     console.print(f"[bold]definemed[/] recipe {recipe.name} · {len(shards)} shards · base models: {models} · {len(plan)} runs")
     console.print(f"lake {os.environ['DEFINEMED_LAKE']} · Dagster instance {os.environ['DAGSTER_HOME']}\n")

@@ -1,4 +1,4 @@
-"""The inner side of the payload contract: how a module becomes a process that builds one artifact.
+"""The inner side of the payload contract: how a module becomes a process that builds artifacts of one asset.
 
 A payload module defines a work function over a `Draft` and ends with
 
@@ -6,8 +6,9 @@ A payload module defines a work function over a `Draft` and ends with
         run_payload(Settings, work)
 
 It is started as `python -m definemed_pipeline.<package>.<payload>`, by `compute` with its spec in the Dagster Pipes context, or by
-hand with `--spec file.json`. Exit status: 0 done, 64 the spec or an input is wrong (never to be retried), anything else may be
-retried: work goes on from the checkpoints of the killed try. Needs dagster-pipes and the standard library only.
+hand with `--spec file.json`. A spec may name several partitions, which are built one after the other in one process, so that its
+start is paid once; each is published as soon as it is done. Exit status: 0 done, 64 the spec or an input is wrong (never to be retried),
+anything else may be retried: work goes on from the checkpoints of the killed try. Needs dagster-pipes and the standard library only.
 """
 
 import argparse
@@ -39,14 +40,21 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Everything a payload needs: which artifact to build, from what, into which lake."""
+    """Everything a payload needs: which artifacts of one asset to build, from what, into which lake."""
 
     lake: str
     scratch: str
     recipe: str
     run_id: str
     force: bool
-    identity: Identity
+    identities: tuple[Identity, ...]
+
+    @property
+    def name(self) -> str:
+        """Return what tells this payload from others of the same lake: asset, first partition and its version."""
+        first = self.identities[0]
+        more = f"+{len(self.identities) - 1}" if len(self.identities) > 1 else ""
+        return f"{first.asset}/{first.partition}{more}-{first.version}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values."""
@@ -57,7 +65,7 @@ class Spec:
     def from_json(cls, data: Mapping[str, Any]) -> "Spec":
         """Read a spec back; raise UserError where a key is missing, unknown or of the wrong shape."""
         try:
-            return cls(**{**data, "identity": Identity.from_json(data["identity"])})
+            return cls(**{**data, "identities": tuple(Identity.from_json(identity) for identity in data["identities"])})
         except (TypeError, KeyError, AttributeError) as error:
             raise UserError(f"the payload's spec does not fit: {error}") from error
 
@@ -74,29 +82,46 @@ def run_payload(
     with _channel() as (spec_json, report, report_error):
         try:
             spec = Spec.from_json(spec_json)
-            built = _build(spec, settings_type, work, parse, report)
+            _build_all(spec, work, parse or (lambda section: settings_type(**section)), report)
         except UserError as error:
             _fail(str(error), BAD_INPUT, report_error)
         except BaseException as error:
             traceback.print_exc()
             _fail(f"{type(error).__name__}: {error}", 1, report_error)
-        report(f"{'reused' if built.reused else 'built'} {built.manifest.asset} version {built.manifest.version}")
+
+
+def _build_all(
+    spec: Spec,
+    work: Callable[[Draft[S]], None],
+    parse: Callable[[Mapping[str, Any]], S],
+    report: Callable[[str], None],
+) -> None:
+    """Build every artifact of the spec; one that a user must cure does not keep the others from being built."""
+    faults = []
+    for identity in spec.identities:
+        try:
+            built = _build(spec, identity, work, parse, report)
+            report(f"{'reused' if built.reused else 'built'} {identity.asset} version {identity.version}")
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
 
 
 def _build(
     spec: Spec,
-    settings_type: type[S],
+    identity: Identity,
     work: Callable[[Draft[S]], None],
-    parse: Callable[[Mapping[str, Any]], S] | None,
+    parse: Callable[[Mapping[str, Any]], S],
     report: Callable[[str], None],
 ) -> Built:
     try:
-        section = parse(spec.identity.settings) if parse else settings_type(**spec.identity.settings)
+        section = parse(identity.settings)
     except (TypeError, ValueError) as error:
-        raise UserError(f"the settings of {spec.identity.asset} do not fit: {error}") from error
+        raise UserError(f"the settings of {identity.asset} do not fit: {error}") from error
     return build(
         Store(spec.lake, scratch=Path(spec.scratch)),
-        spec.identity,
+        identity,
         work,
         settings=section,
         recipe=spec.recipe,
@@ -117,7 +142,7 @@ def _channel() -> Iterator[tuple[Mapping[str, Any], Callable[[str], None], Calla
                 lambda message, status: pipes.report_custom_message({"error": message, "exit_status": status}),
             )
         return
-    parser = argparse.ArgumentParser(description="Build one artifact from its spec, as Dagster would.")
+    parser = argparse.ArgumentParser(description="Build artifacts from their spec, as Dagster would.")
     parser.add_argument(
         "--spec", type=Path, required=True, help="JSON; a launched payload leaves its own in <lake>/.scratch/payloads"
     )

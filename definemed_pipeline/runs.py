@@ -2,9 +2,10 @@
 
 Every run is an ordinary Dagster run in the ordinary instance, executed in a worker process; the UI shows it like any other. What is
 decided here is only what a person would otherwise click: assets with the same partitions that follow each other go into one run per
-partition, and a run starts when the runs it reads from have succeeded.
+partition (of shards: per so many as the recipe says), and a run starts when the runs it reads from have succeeded.
 """
 
+import itertools
 import logging
 import multiprocessing
 import os
@@ -31,17 +32,25 @@ SHARDS = "fineweb2_shard"  # the partitions definition
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One Dagster run: assets in topological order, for one partition (None: unpartitioned). `after` are positions in the plan."""
+    """One Dagster run: assets in topological order, for some partitions (none: unpartitioned). `after` are positions in the plan."""
 
     assets: tuple[str, ...]
-    partition: str | None
+    partitions: tuple[str, ...]
     after: tuple[int, ...]
+
+    @property
+    def partition_name(self) -> str | None:
+        """Return what a person reads: the partition, or the first and the last of several."""
+        if not self.partitions:
+            return None
+        first, last = self.partitions[0], self.partitions[-1]
+        return first if first == last else f"{first} … {last}"
 
     @property
     def name(self) -> str:
         first, last = self.assets[0], self.assets[-1]
         assets = first if first == last else f"{first} … {last}"
-        return assets if self.partition is None else f"{assets} [{self.partition}]"
+        return assets if self.partition_name is None else f"{assets} [{self.partition_name}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +65,10 @@ class Event:
     trace: str = ""
 
 
-def prepare_instance(working_directory: Path, shards: Iterable[str]) -> None:
+def prepare_instance(working_directory: Path, shards: Iterable[str]) -> list[str]:
     """Make the Dagster instance ready: DAGSTER_HOME (`.dagster/` unless it is set), its databases, and the shards as partitions.
 
-    Two commands started at once take turns here, since Dagster's SQLite databases cannot be created by two processes together.
+    Return all shards that the instance knows, in its order, other recipes' among them. Two commands started at once take turns here, since Dagster's SQLite databases cannot be created by two processes together.
     """
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(working_directory / ".dagster")))
     try:
@@ -70,23 +79,30 @@ def prepare_instance(working_directory: Path, shards: Iterable[str]) -> None:
         raise UserError(f"DAGSTER_HOME {home} cannot be written: {error}. Set DAGSTER_HOME to a writable folder") from error
     with FileLock(home / ".lock"), dg.DagsterInstance.get() as instance:
         instance.get_runs_count()  # creates the database of runs
-        instance.add_dynamic_partitions(SHARDS, [shard for shard in shards if not instance.has_dynamic_partition(SHARDS, shard)])
+        known = set(instance.get_dynamic_partitions(SHARDS))
+        instance.add_dynamic_partitions(SHARDS, [shard for shard in shards if shard not in known])
+        return list(instance.get_dynamic_partitions(SHARDS))
 
 
 def plan_runs(
-    definitions: dg.Definitions, partitions: Mapping[str | None, Sequence[str | None]], selection: Sequence[str], only: str | None
+    definitions: dg.Definitions,
+    partitions: Mapping[str, Sequence[str]],
+    selection: Sequence[str],
+    only: str | None,
+    *,
+    registered: Sequence[str],
 ) -> list[PlannedRun]:
     """Return the runs that materialize a selection (Dagster's selection syntax; empty: everything), parents first.
 
-    `partitions` maps the name of a partitions definition (None: unpartitioned) to its keys; `only` keeps a single key.
-    Raise UserError where the selection or the partition is unknown.
+    `partitions` maps the name of a partitions definition to its keys, `only` keeps a single key, `registered` are the shards the instance
+    knows, in its order. Raise UserError where the selection or the partition is unknown.
     """
     graph = definitions.resolve_asset_graph()
     selected = _select(definitions, selection)
     kind = {
         asset: _partitions_name(graph.get(dg.AssetKey(asset)).partitions_def) for asset in _names(graph.toposorted_asset_keys)
     }
-    keys = _narrow(partitions, {kind[asset] for asset in selected}, only)
+    shares = _shares(_narrow(partitions, {kind[asset] for asset in selected}, only), registered, _shards_per_run(definitions))
     parents = {asset: _names(graph.get(dg.AssetKey(asset)).parent_keys) for asset in kind}
     depth: dict[str, int] = {}
     for asset, own in kind.items():  # a run ends where the partitioning changes
@@ -106,18 +122,18 @@ def plan_runs(
         return -max(height[asset] for asset in assets), level
 
     runs: list[PlannedRun] = []
-    position: dict[tuple[str, str | None], int] = {}
+    position: dict[tuple[str, tuple[str, ...]], int] = {}
     for (_, name), assets in sorted(groups.items(), key=longest_way_first):
-        for key in keys[name]:
+        for share in shares[name]:
             after = {
-                position[parent, parent_key]
+                position[parent, parents_share]
                 for asset in assets
                 for parent in parents[asset]
                 if parent in selected and parent not in assets
-                for parent_key in ([key] if kind[parent] == name else keys[kind[parent]])
+                for parents_share in ([share] if kind[parent] == name else shares[kind[parent]])
             }
-            position.update({(asset, key): len(runs) for asset in assets})
-            runs.append(PlannedRun(assets=tuple(assets), partition=key, after=tuple(sorted(after))))
+            position.update({(asset, share): len(runs) for asset in assets})
+            runs.append(PlannedRun(assets=tuple(assets), partitions=share, after=tuple(sorted(after))))
     return runs
 
 
@@ -165,15 +181,48 @@ def _select(definitions: dg.Definitions, selection: Sequence[str]) -> set[str]:
     return chosen
 
 
-def _narrow(
-    partitions: Mapping[str | None, Sequence[str | None]], used: set[str | None], only: str | None
-) -> dict[str | None, Sequence[str | None]]:
+def _shards_per_run(definitions: dg.Definitions) -> int:
+    """Return the backfill policy that all assets partitioned by shard share, so that runs are the same from a shell and from the UI."""
+    graph = definitions.resolve_asset_graph()
+    policies = {
+        graph.get(key).backfill_policy
+        for key in graph.get_all_asset_keys()
+        if _partitions_name(graph.get(key).partitions_def) == SHARDS
+    }
+    (policy,) = policies
+    assert policy is not None
+    assert policy.max_partitions_per_run is not None
+    return policy.max_partitions_per_run
+
+
+def _shares(
+    keys: Mapping[str, Sequence[str]], registered: Sequence[str], shards_per_run: int
+) -> dict[str | None, list[tuple[str, ...]]]:
+    """Return the partitions of each run, by partitions definition."""
+    alone: dict[str | None, list[tuple[str, ...]]] = {
+        name: [(key,) for key in own] for name, own in keys.items() if name != SHARDS
+    }
+    return {None: [()], SHARDS: _neighbours(keys[SHARDS], registered, shards_per_run), **alone}
+
+
+def _neighbours(keys: Sequence[str], registered: Sequence[str], most: int) -> list[tuple[str, ...]]:
+    """Divide keys into shares of at most `most` that stand next to each other in the instance: Dagster knows them by first and last."""
+    shares: list[tuple[str, ...]] = []
+    wanted = set(keys)
+    for is_wanted, group in itertools.groupby(registered, wanted.__contains__):
+        if is_wanted:
+            stretch = list(group)
+            shares += [tuple(stretch[start : start + most]) for start in range(0, len(stretch), most)]
+    return shares
+
+
+def _narrow(partitions: Mapping[str, Sequence[str]], used: set[str | None], only: str | None) -> dict[str, Sequence[str]]:
     """Keep a single key of the partitions definition it belongs to; assets partitioned otherwise are not narrowed."""
     if only is None:
         return dict(partitions)
     home = [name for name in used if name is not None and only in partitions[name]]
     if not home:
-        known = [str(key) for name in used if name is not None for key in partitions[name]]
+        known = [key for name in used if name is not None for key in partitions[name]]
         raise UserError(
             f"--partition {only!r} is not a partition of the selected assets; there are: {', '.join(known) or 'none'}"
         )
@@ -217,12 +266,19 @@ def _execute_run(run: PlannedRun, run_id: str, force: bool) -> list[Event]:
         result = job.execute_in_process(
             instance=instance,
             asset_selection=keys,
-            partition_key=run.partition,
+            partition_key=run.partitions[0] if len(run.partitions) == 1 else None,
             run_id=run_id,
-            tags={FORCE_TAG: "true"} if force else {},
+            tags={**_range_tags(run.partitions), **({FORCE_TAG: "true"} if force else {})},
             raise_on_error=False,
         )
     return [_failure(run, event) for event in result.all_events if event.is_step_failure]
+
+
+def _range_tags(partitions: Sequence[str]) -> dict[str, str]:
+    """Return the tags by which Dagster knows the partitions of a run that takes several."""
+    if len(partitions) < 2:
+        return {}
+    return {"dagster/asset_partition_range_start": partitions[0], "dagster/asset_partition_range_end": partitions[-1]}
 
 
 def _failure(run: PlannedRun, event: dg.DagsterEvent) -> Event:
@@ -236,7 +292,7 @@ def _failure(run: PlannedRun, event: dg.DagsterEvent) -> Event:
         while error and error.cause:
             error = error.cause
         text = error.message.strip() if error else "unknown error"
-    return Event(kind="failed", asset=asset, partition=run.partition, text=text, trace=trace)
+    return Event(kind="failed", asset=asset, partition=run.partition_name, text=text, trace=trace)
 
 
 def _outcome(future: "Future[list[Event]]", run: PlannedRun) -> list[Event]:
@@ -254,7 +310,7 @@ class _Follower:
         self.cursor: str | None = None
         self.started: dict[str, float] = {}
         self.reused: dict[str, bool] = {}
-        self.rows: dict[str, str] = {}
+        self.rows: dict[str, int] = {}
 
     def new_events(self) -> Iterator[Event]:
         """Yield what happened since the last call."""
@@ -276,17 +332,19 @@ class _Follower:
             self.started[asset] = entry.timestamp
         if event.is_step_materialization:
             metadata = event.step_materialization_data.materialization.metadata
-            self.reused[asset] = bool(metadata["reused"].value)
-            if "dagster/row_count" in metadata:
-                self.rows[asset] = f"{metadata['dagster/row_count'].value:,} rows"
+            # of several partitions: reused where all are, and their rows together
+            self.reused[asset] = self.reused.get(asset, True) and bool(metadata["reused"].value)
+            if isinstance(count := metadata.get("dagster/row_count"), dg.IntMetadataValue):
+                self.rows[asset] = self.rows.get(asset, 0) + (count.value or 0)
         data = event.event_specific_data
         if isinstance(data, dg.AssetCheckEvaluation) and not data.passed:
             found = ", ".join(f"{name} {value.value}" for name, value in data.metadata.items())
             return self._event("check_failed", asset, f"check {data.check_name} failed: {found}")
         if event.is_step_success:
             seconds = entry.timestamp - self.started[asset]
-            return self._event("reused" if self.reused.get(asset) else "built", asset, self.rows.get(asset, ""), seconds)
+            rows = f"{self.rows[asset]:,} rows" if asset in self.rows else ""
+            return self._event("reused" if self.reused.get(asset) else "built", asset, rows, seconds)
         return None
 
     def _event(self, kind: str, asset: str, text: str = "", seconds: float = 0.0) -> Event:
-        return Event(kind=kind, asset=asset, partition=self.run.partition, text=text, seconds=seconds)
+        return Event(kind=kind, asset=asset, partition=self.run.partition_name, text=text, seconds=seconds)

@@ -6,22 +6,22 @@ from definemed_pipeline.definitions import defs
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.runs import plan_runs
 
-PARTITIONS = {None: [None], "fineweb2_shard": ["a", "b"], "base_model": ["m", "n"]}
+PARTITIONS = {"fineweb2_shard": ["a", "b"], "base_model": ["m", "n"]}
 
 
-def plan(*selection: str, only: str | None = None):
-    return plan_runs(defs, PARTITIONS, selection, only)
+def plan(*selection: str, only: str | None = None, registered: tuple[str, ...] = ("a", "b")):
+    return plan_runs(defs, PARTITIONS, selection, only, registered=registered)
 
 
 def test_the_whole_graph_is_planned_parents_first():
     runs = plan()
-    done: set[tuple[str, str | None]] = set()
+    done: set[tuple[str, tuple[str, ...]]] = set()
     graph = defs.resolve_asset_graph()
     for run in runs:
         for asset in run.assets:
             for parent in graph.get(next(k for k in graph.get_all_asset_keys() if k.path == [asset])).parent_keys:
                 assert any(name == parent.path[-1] for name, _ in done) or parent.path[-1] in run.assets
-            done.add((asset, run.partition))
+            done.add((asset, run.partitions))
     assert len({asset for asset, _ in done}) == 14
     assert len(done) == len([pair for run in runs for pair in run.assets])
 
@@ -35,13 +35,21 @@ def test_assets_that_follow_each_other_with_the_same_partitions_share_a_run():
 def test_a_gathering_asset_waits_for_every_partition():
     runs = plan()
     gathering = next(run for run in runs if "finemed_de" in run.assets)
-    waited = {(runs[i].assets[0], runs[i].partition) for i in gathering.after}
-    assert {("classifier_scores", "a"), ("classifier_scores", "b")} <= waited
+    waited = {(runs[i].assets[0], runs[i].partitions) for i in gathering.after}
+    assert ("classifier_scores", ("a", "b")) in waited
+
+
+def test_shards_that_stand_next_to_each_other_share_a_run():
+    assert [run.partitions for run in plan("fineweb2_shards")] == [("a", "b")]
+
+
+def test_a_run_of_several_shards_never_reaches_over_another_recipes_shard():
+    assert [run.partitions for run in plan("fineweb2_shards", registered=("a", "foreign", "b"))] == [("a",), ("b",)]
 
 
 def test_a_partition_waits_only_for_its_own_kind():
     runs = plan("classifier_scores", "fineweb2_shards", only="a")
-    assert [(run.assets[0], run.partition) for run in runs] == [("fineweb2_shards", "a"), ("classifier_scores", "a")]
+    assert [(run.assets[0], run.partitions) for run in runs] == [("fineweb2_shards", ("a",)), ("classifier_scores", ("a",))]
 
 
 def test_a_selection_takes_dagsters_syntax():

@@ -67,7 +67,7 @@ class LocalCompute:
 
 
 def _log_path(spec: Spec) -> Path:
-    path = Path(spec.scratch) / "payloads" / spec.identity.asset / f"{spec.identity.partition}-{spec.identity.version}.log"
+    path = Path(spec.scratch) / "payloads" / f"{spec.name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

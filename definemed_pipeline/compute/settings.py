@@ -10,9 +10,11 @@ class ComputeSettings:
     """Recipe section `compute`.
 
     `threads` is what each payload may use; one thread gives the same bytes on every machine of a kind, whatever its number of
-    cores. `concurrency` is how many runs `definemed run` keeps going at once.
+    cores. `concurrency` is how many runs `definemed run` keeps going at once. `shards_per_run` is how many shards one
+    run, and with it one process, takes.
     """
 
     backend: Literal["local"] = "local"
     threads: int = setting(1, at_least=1)
     concurrency: int = setting(2, at_least=1)
+    shards_per_run: int = setting(16, at_least=1)

@@ -13,11 +13,13 @@ from definemed_pipeline.compute.backends import Compute
 from definemed_pipeline.defs.resources import Lake, final_failures
 from definemed_pipeline.payload import Spec
 from definemed_pipeline.recipe import active_recipe
-from definemed_pipeline.settings import as_json, section_digest
+from definemed_pipeline.settings import as_json, digest_of, section_digest
 
 OWNERS = ["team:definemed"]
 FORCE_TAG = "definemed/force"  # a run with this tag rebuilds what is complete
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+# A run takes several shards, and one payload builds them all: its start is paid once.
+SHARDS_PER_RUN = dg.BackfillPolicy.multi_run(active_recipe().compute.shards_per_run)
 
 
 def code_version(version: str, section: Any) -> str:
@@ -26,13 +28,20 @@ def code_version(version: str, section: Any) -> str:
 
 
 def identify_artifact(
-    context: dg.AssetExecutionContext, *, section: Any, inputs: Iterable[Manifest], sources: Iterable[Source] = ()
+    context: dg.AssetExecutionContext,
+    *,
+    section: Any,
+    inputs: Iterable[Manifest],
+    sources: Iterable[Source] = (),
+    partition: str | None = None,
 ) -> Identity:
-    """Return the identity of the artifact that this step is to build."""
+    """Return the identity of the artifact that this step is to build, or of one `partition` where it builds several."""
+    if partition is None:
+        partition = context.partition_key if context.has_partition_key else UNPARTITIONED
     version = context.assets_def.code_versions_by_key[context.asset_key] or ""
     return Identity(
         asset=context.asset_key.path[-1],
-        partition=context.partition_key if context.has_partition_key else UNPARTITIONED,
+        partition=partition,
         code_version=version.rpartition("-")[0],
         settings=as_json(section),
         settings_digest=section_digest(section),
@@ -77,19 +86,45 @@ def build_in_payload(
 ) -> Manifest:
     """Reuse an artifact, or build it in a payload launched by the recipe's compute."""
     identity = identify_artifact(context, section=section, inputs=inputs, sources=sources)
+    _launch(context, lake, compute, module, [identity])
+    return lake.artifact(identity.asset, identity.partition)
+
+
+def build_partitions_in_payload(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    compute: Compute,
+    module: str,
+    *,
+    section: Any,
+    inputs: Callable[[str], Iterable[Manifest]],
+    sources: Callable[[str], Iterable[Source]] = lambda _: (),
+) -> dict[str, Manifest]:
+    """Reuse or build the artifacts of all partitions of this run, in one payload; `inputs` and `sources` are asked per partition."""
+    identities = [
+        identify_artifact(context, section=section, inputs=inputs(key), sources=sources(key), partition=key)
+        for key in context.partition_keys
+    ]
+    _launch(context, lake, compute, module, identities)
+    return {identity.partition: lake.artifact(identity.asset, identity.partition) for identity in identities}
+
+
+def _launch(context: dg.AssetExecutionContext, lake: Lake, compute: Compute, module: str, identities: Iterable[Identity]) -> None:
+    """Launch one payload for the artifacts that are not in the lake yet (on force: for all)."""
+    recipe, force = active_recipe().name, _forced(context)
+    missing = tuple(identity for identity in identities if force or reuse(lake.store, identity, recipe) is None)
+    if not missing:
+        return
     spec = Spec(
         lake=lake.store.url,
         scratch=str(lake.store.scratch),
-        recipe=active_recipe().name,
+        recipe=recipe,
         run_id=context.run_id,
-        force=_forced(context),
-        identity=identity,
+        force=force,
+        identities=missing,
     )
-    if not spec.force and (manifest := reuse(lake.store, identity, spec.recipe)):
-        return manifest
     with final_failures():
         compute.run(context, module, spec)
-    return lake.artifact(identity.asset, identity.partition)
 
 
 def result(
@@ -102,17 +137,43 @@ def result(
     checks: Iterable[dg.AssetCheckResult] = (),
 ) -> dg.MaterializeResult:
     """Describe an artifact to Dagster: metadata, picture, data version, checks. `table` is a glob of its main parquet files."""
-    metadata: dict[str, Any] = {
+    metadata = _describe(context, lake, manifest, table, plots or {})
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(manifest.digest), check_results=list(checks))
+
+
+def partitions_result(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    manifests: Mapping[str, Manifest],
+    *,
+    table: str | None = None,
+    plots: Callable[[Manifest], Mapping[str, str]] = lambda _: {},
+    checks: Iterable[dg.AssetCheckResult] = (),
+) -> dg.MaterializeResult:
+    """Describe the artifacts of all partitions of this run to Dagster, each by itself; checks are of all of them.
+
+    Dagster gives every partition of a run the same data version. Of several it is made from all their digests, so a partition that is
+    built again in other company makes Dagster call what follows stale although its bytes are the same; building that reuses it.
+    """
+    for key, manifest in manifests.items():
+        context.add_asset_metadata(_describe(context, lake, manifest, table, plots(manifest)), partition_key=key)
+    digests = [manifest.digest for manifest in manifests.values()]
+    version = digests[0] if len(digests) == 1 else digest_of(digests)
+    return dg.MaterializeResult(data_version=dg.DataVersion(version), check_results=list(checks))
+
+
+def _describe(
+    context: dg.AssetExecutionContext, lake: Lake, manifest: Manifest, table: str | None, plots: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
         "artifact": dg.MetadataValue.path(lake.store.uri(manifest)),
         "version": manifest.version,
         "reused": manifest.provenance.run_id != context.run_id,
         "bytes": manifest.bytes,
         **{name: value for name, value in manifest.metrics.items() if value is not None},
-        **{name: dg.MetadataValue.md(picture) for name, picture in (plots or {}).items()},
+        **{name: dg.MetadataValue.md(picture) for name, picture in plots.items()},
+        **(_describe_table(lake.store.folder(manifest), table) if table is not None else {}),
     }
-    if table is not None:
-        metadata |= _describe_table(lake.store.folder(manifest), table)
-    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(manifest.digest), check_results=list(checks))
 
 
 def check(name: str, passed: bool, **metadata: Any) -> dg.AssetCheckResult:

@@ -99,7 +99,7 @@ def trained(store: Store, section: MedicalClassifierSettings = MICRO) -> Manifes
 def start_payload(store: Store, module: str, identity: Identity, folder: Path, **changes: Any) -> subprocess.Popen[str]:
     """Start a payload's process by hand, as a person would with `--spec`."""
     spec = Spec(
-        lake=store.url, scratch=str(store.scratch), recipe=RECIPE, run_id="test", force=False, identity=identity
+        lake=store.url, scratch=str(store.scratch), recipe=RECIPE, run_id="test", force=False, identities=(identity,)
     ).to_json()
     file = folder / "spec.json"
     file.write_text(json.dumps({**spec, **changes}), "utf-8")

@@ -9,8 +9,9 @@ import polars as pl
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.corpus.register import register_shard
 from definemed_pipeline.corpus.settings import SourceSettings
-from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA, Shard, list_shards, open_shard, register_shard
+from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA, Shard, list_shards, open_shard
 from definemed_pipeline_tests.conftest import build_artifact
 
 

@@ -217,7 +217,7 @@ def test_the_payload_builds_from_its_spec_and_writes_nothing_into_the_users_home
         inputs=stages("qwen2"),
         sources={"benchmark/organe": str(questions_file)},
     )
-    spec = Spec(lake=store.url, scratch=str(store.scratch), recipe="test", run_id="test", force=False, identity=identity)
+    spec = Spec(lake=store.url, scratch=str(store.scratch), recipe="test", run_id="test", force=False, identities=(identity,))
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()))
     (tmp_path / "home").mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "XDG_"))}

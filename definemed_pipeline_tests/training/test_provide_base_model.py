@@ -149,7 +149,7 @@ def fetch(store, tmp_path: Path, hub: str, repository: str) -> tuple[Identity, s
     identity = identity_of(
         "base_models", HubBaseModelSettings(kind="hub", repository=repository, revision=COMMIT), partition="fetched"
     )
-    spec = Spec(lake=store.url, scratch=str(store.scratch), recipe=RECIPE, run_id="test", force=False, identity=identity)
+    spec = Spec(lake=store.url, scratch=str(store.scratch), recipe=RECIPE, run_id="test", force=False, identities=(identity,))
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()))
     command = [sys.executable, "-m", "definemed_pipeline.training.provide_base_model", "--spec", str(tmp_path / "spec.json")]
     environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}

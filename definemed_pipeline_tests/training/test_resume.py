@@ -29,7 +29,9 @@ class Payload:
     def __init__(self, store: Store, module: str, identity: Identity, spec: Path) -> None:
         self.store, self.identity = store, identity
         self.command = [sys.executable, "-m", f"definemed_pipeline.training.{module}", "--spec", str(spec)]
-        contents = Spec(lake=store.url, scratch=str(store.scratch), recipe=RECIPE, run_id="test", force=False, identity=identity)
+        contents = Spec(
+            lake=store.url, scratch=str(store.scratch), recipe=RECIPE, run_id="test", force=False, identities=(identity,)
+        )
         spec.write_text(json.dumps(contents.to_json()))
 
     @property

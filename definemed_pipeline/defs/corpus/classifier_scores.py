@@ -12,11 +12,12 @@ from definemed_pipeline.defs.corpus.medical_classifier import medical_classifier
 from definemed_pipeline.defs.materialization import (
     OWNERS,
     RETRIES,
+    SHARDS_PER_RUN,
     blocking,
-    build_in_payload,
+    build_partitions_in_payload,
     check,
     code_version,
-    result,
+    partitions_result,
 )
 from definemed_pipeline.defs.partitions import fineweb2_shard
 from definemed_pipeline.defs.resources import Lake
@@ -30,31 +31,32 @@ SECTION = active_recipe().classifier_scores
     kinds={"pytorch", "parquet"},
     owners=OWNERS,
     partitions_def=fineweb2_shard,
+    backfill_policy=SHARDS_PER_RUN,
     deps=[fineweb2_shards, medical_classifier],
     code_version=code_version("1", SECTION),
     retry_policy=RETRIES,
-    check_specs=blocking("classifier_scores", every_document="Every document of the shard has exactly one score."),
+    check_specs=blocking("classifier_scores", every_document="Every document of a shard has exactly one score."),
 )
 def classifier_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
-    """Score every document of one shard and keep all scores, also those of documents that are rejected."""
-    shard = lake.artifact("fineweb2_shards", context.partition_key)
+    """Score every document of a shard and keep all scores, also those of documents that are rejected."""
+    shards = {key: lake.artifact("fineweb2_shards", key) for key in context.partition_keys}
     classifier = lake.artifact("medical_classifier")
-    manifest = build_in_payload(
+    manifests = build_partitions_in_payload(
         context,
         lake,
         compute,
         "definemed_pipeline.corpus.score",
         section=SECTION,
-        inputs=[shard, classifier],
+        inputs=lambda key: [shards[key], classifier],
     )
-    expected = shard.metrics["documents"]
-    return result(
+    wrong = [key for key, manifest in manifests.items() if manifest.rows != shards[key].metrics["documents"]]
+    return partitions_result(
         context,
         lake,
-        manifest,
+        manifests,
         table="scores.parquet",
-        plots={"probabilities": _histogram(lake, manifest, classifier.metrics["decision_threshold"])},
-        checks=[check("every_document", manifest.rows == expected, scores=manifest.rows, documents=expected)],
+        plots=lambda manifest: {"probabilities": _histogram(lake, manifest, classifier.metrics["decision_threshold"])},
+        checks=[check("every_document", not wrong, shards=len(manifests), wrong_shards=wrong)],
     )
 
 

@@ -2,8 +2,17 @@
 
 import dagster as dg
 
-from definemed_pipeline.corpus.shards import register_shard
-from definemed_pipeline.defs.materialization import OWNERS, blocking, build_here, check, code_version, result
+from definemed_pipeline.artifacts.manifest import Source
+from definemed_pipeline.compute.backends import Compute
+from definemed_pipeline.defs.materialization import (
+    OWNERS,
+    SHARDS_PER_RUN,
+    blocking,
+    build_partitions_in_payload,
+    check,
+    code_version,
+    partitions_result,
+)
 from definemed_pipeline.defs.partitions import fineweb2_shard
 from definemed_pipeline.defs.resources import Lake
 from definemed_pipeline.recipe import active_recipe
@@ -16,17 +25,29 @@ SECTION = active_recipe().source
     kinds={"parquet", "polars"},
     owners=OWNERS,
     partitions_def=fineweb2_shard,
+    backfill_policy=SHARDS_PER_RUN,
     code_version=code_version("1", SECTION),
-    check_specs=blocking("fineweb2_shards", has_documents="The file holds at least one document with text."),
+    check_specs=blocking("fineweb2_shards", has_documents="Each file holds at least one document with text."),
 )
-def fineweb2_shards(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
+def fineweb2_shards(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
     """One source file of German web text, checked whole and profiled.
 
     The rows stay where they are; every later stage reads them row group by row group and refuses a file that has changed since.
     """
-    location = lake.shards().get(context.partition_key)
-    if location is None:
-        raise dg.Failure(f"the recipe's source has no file for partition {context.partition_key}", allow_retries=False)
-    manifest = build_here(context, lake, register_shard, section=SECTION, inputs=[], sources=lake.sources({"shard": location}))
-    readable = manifest.metrics["documents"] - manifest.metrics["null_texts"] - manifest.metrics["empty_texts"]
-    return result(context, lake, manifest, checks=[check("has_documents", readable > 0, documents_with_text=readable)])
+    locations = lake.shards()
+    if unknown := [key for key in context.partition_keys if key not in locations]:
+        raise dg.Failure(f"the recipe's source has no file for partitions {', '.join(unknown)}", allow_retries=False)
+
+    def file_of(key: str) -> list[Source]:
+        return lake.sources({"shard": locations[key]})
+
+    manifests = build_partitions_in_payload(
+        context, lake, compute, "definemed_pipeline.corpus.register", section=SECTION, inputs=lambda _: [], sources=file_of
+    )
+    readable = {
+        key: found.metrics["documents"] - found.metrics["null_texts"] - found.metrics["empty_texts"]
+        for key, found in manifests.items()
+    }
+    empty = [key for key, documents in readable.items() if not documents]
+    checks = [check("has_documents", not empty, documents_with_text=sum(readable.values()), files_without=empty)]
+    return partitions_result(context, lake, manifests, checks=checks)

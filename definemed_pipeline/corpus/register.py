@@ -1,0 +1,101 @@
+"""Payload of the asset `fineweb2_shards`: prove that a source file is whole and FineWeb2-shaped, and profile it."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from definemed_pipeline.artifacts.build import Draft
+from definemed_pipeline.artifacts.sources import open_source
+from definemed_pipeline.corpus.settings import SourceSettings
+from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA, Shard, ShardRecord, footer_digest, reading
+from definemed_pipeline.errors import UserError
+from definemed_pipeline.payload import run_payload
+
+REQUIRED_COLUMNS = ("text", "id")
+# What the pipeline adds to a document's row; a file that already has such a column would have it overwritten.
+ADDED_COLUMNS = ("row", "shard", "words", "medical_probability", "decided_by")
+
+
+def register_shard(draft: Draft[SourceSettings]) -> None:
+    """Check that the file of source "shard" is a whole FineWeb2-shaped parquet file, profile it and write `shard.json`.
+
+    Raise UserError where it is not; a file without a single document is allowed and says so.
+    """
+    source = draft.source("shard")
+    name = draft.identity.partition
+    with reading(source.location), open_source(source.location) as file:
+        footer = footer_digest(file)
+        parquet = pq.ParquetFile(file)
+        _check_schema(parquet.schema_arrow, source.location)
+        record = ShardRecord(
+            digest=source.digest,
+            footer_sha256=footer,
+            bytes=file.seek(0, 2),
+            documents=parquet.metadata.num_rows,
+            row_groups=parquet.num_row_groups,
+            columns=tuple(parquet.schema_arrow.names),
+        )
+    draft.metrics |= {"bytes": record.bytes, **_profile(Shard(name=name, location=source.location, record=record))}
+    if not record.documents:
+        draft.report(f"shard {name} holds no document: {source.location}")
+    draft.write_json("shard.json", asdict(record))
+
+
+def _check_schema(schema: pa.Schema, location: str) -> None:
+    """Name every column that is missing or of the wrong type at once."""
+    faults = [f"column {name} is missing" for name in REQUIRED_COLUMNS if name not in schema.names]
+    faults += [
+        f"column {name} is {schema.field(name).type}, not {dtype.__name__.lower()}"
+        for name, dtype in FINEWEB2_SCHEMA.items()
+        if name in schema.names and not _holds(schema.field(name).type, dtype)
+    ]
+    faults += [f"column {name} would be overwritten" for name in ADDED_COLUMNS if name in schema.names]
+    if faults:
+        raise UserError(
+            f"{location} is not FineWeb2-shaped: {'; '.join(faults)}. Correct the file or leave it out of source.files"
+        )
+
+
+def _holds(found: pa.DataType, wanted: type[pl.DataType]) -> bool:
+    """Say whether a column's values can be read as the wanted type without loss; an all-null column always can."""
+    if pa.types.is_null(found):
+        return True
+    if wanted is pl.String:
+        value = found.value_type if pa.types.is_dictionary(found) else found
+        return pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
+    return pa.types.is_integer(found) or (wanted is pl.Float64 and pa.types.is_floating(found))
+
+
+def _profile(shard: Shard) -> dict[str, Any]:
+    """Count documents, words and oddities of a shard in one pass; raise UserError where a document has no id."""
+    counts: Counter[str] = Counter()
+    dumps: Counter[str] = Counter()
+    ids: list[pl.Series] = []
+    for frame in shard.row_groups(["id", "dump", "text"]):
+        counts.update(
+            frame.select(
+                documents=pl.len(),
+                null_ids=pl.col("id").null_count(),
+                null_texts=pl.col("text").null_count(),
+                empty_texts=(pl.col("text").str.strip_chars() == "").sum(),
+                words=pl.col("text").str.count_matches(r"\S+").sum(),
+            ).row(0, named=True)
+        )
+        dumps.update(dict(frame["dump"].fill_null("unknown").value_counts().iter_rows()))
+        ids.append(frame["id"].hash())
+    if counts["null_ids"]:
+        raise UserError(f"{shard.location}: {counts['null_ids']} documents have no id; give them one or leave the file out")
+    distinct = pl.concat(ids).n_unique() if ids else 0
+    return {
+        **{name: counts[name] for name in ("documents", "null_texts", "empty_texts", "words")},
+        "duplicate_ids": counts["documents"] - distinct,
+        "documents_by_dump": dict(sorted(dumps.items())),
+    }
+
+
+if __name__ == "__main__":
+    run_payload(SourceSettings, register_shard)
