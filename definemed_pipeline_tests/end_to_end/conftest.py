@@ -1,4 +1,4 @@
-"""The micro graph, run once for all tests of this folder through the real command, and ways to run it again."""
+"""The micro graph, run once for all tests of this folder and all workers through the real command, and ways to run it again."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
@@ -22,11 +23,11 @@ PROJECT = HERE.parents[1]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of this folder in one worker, which shares the micro graph among them."""
+    """Keep the tests of a module in one worker, so that module fixtures such as the UI are started once."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group("end_to_end"))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +98,15 @@ def new_workplace(folder: Path, recipe: Path = MICRO) -> Workplace:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """The micro graph, complete. Tests read it; those that write take a copy."""
-    workplace = new_workplace(tmp_path_factory.mktemp("micro"))
-    workplace.definemed("run", "--recipe", workplace.recipe)
+    """The micro graph, complete. Tests read it; those that write take a copy. The first worker builds it, the others wait."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    workplace = new_workplace(shared / "micro graph")
+    with FileLock(shared / "micro graph.lock"):
+        if not (complete := shared / "micro graph is complete").exists():
+            workplace.definemed("run", "--recipe", workplace.recipe)
+            complete.touch()
     return workplace
 
 

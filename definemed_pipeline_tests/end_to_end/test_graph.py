@@ -44,6 +44,11 @@ def test_every_asset_and_partition_is_in_the_lake(finished):
     assert set(finished.artifacts()) == expected
 
 
+def steps(workplace: Workplace) -> set[tuple[str, str]]:
+    """Return what is told in a line of its own: an asset and its partition; the shards of a run share a line."""
+    return {(asset, "" if partition.startswith("000_") else partition) for asset, partition in workplace.artifacts()}
+
+
 def test_every_manifest_tells_the_truth_about_its_files(finished):
     store = Store(str(finished.lake))
     for manifest in finished.artifacts().values():
@@ -65,7 +70,7 @@ def test_no_file_holds_a_path_of_this_machine_or_a_pickle(finished):
 def test_a_second_run_reuses_every_artifact(finished):
     done = finished.definemed("run", "--recipe", finished.recipe)
     lines = [line for line in done.stdout.splitlines() if "reused," in line]
-    assert len(lines) == len(finished.artifacts())
+    assert len(lines) == len(steps(finished))
     assert "built," not in done.stdout
 
 
@@ -143,7 +148,7 @@ def test_two_runs_at_once_on_one_lake_build_every_artifact_once(finished, tmp_pa
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert workplace.digests() == finished.digests()
     built = [line.split("✓ ")[1].split("  ")[0] for output in outputs for line in output.splitlines() if "built," in line]
-    assert len(built) == len(set(built)) == len(finished.artifacts())
+    assert len(built) == len(set(built)) == len(steps(finished))
 
 
 @pytest.mark.parametrize("name", ["demo", "micro"])
