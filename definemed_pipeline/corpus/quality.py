@@ -20,7 +20,7 @@ from definemed_pipeline.corpus.repetition import Texts, duplicate_ngrams_above, 
 from definemed_pipeline.corpus.text import WORD_SEED, Ragged
 
 TOKEN = r"[\p{L}\p{M}\p{N}]+(?:[-.,:'’_&@][\p{L}\p{M}\p{N}]+)*|\.{2,}|\S"
-BYTES_AT_ONCE = 4 << 20  # of text: bounds memory whatever the size of the documents, and keeps the work in the processor's caches
+BYTES_AT_ONCE = 2 << 20  # of text: bounds memory whatever the size of the documents, and keeps the work in the processor's caches
 
 
 def drop_reasons(texts: pl.Series, rules: QualityRules) -> pl.Series:

@@ -6,9 +6,9 @@ Both measures are shares of a text's characters:
 - duplicate n-grams: a text is read from left to right. An n-gram that was read before counts with the lengths of its words, and reading goes
   on behind it; else reading goes on with the next word. So no character counts twice, and n-grams that begin inside a found one are not read.
 
-What makes it fast: a bound on how often each word occurs in its document rules nearly every document out of the first measure, and
-n-grams holding a word that occurs once out of the second. Then, an n-gram can only be repeated where the two (n-1)-grams in it are. What is left is
-sorted by hash, or read step by step, all documents at once.
+What makes it fast: hardly an n-gram is made of words alone that recur in their document, and only such n-grams can be repeated. How often its rarest
+word occurs bounds how often an n-gram does, which rules nearly every document out of the first measure. And an n-gram can only be repeated where
+the two (n-1)-grams in it are. What is left is sorted by hash, or read step by step, all documents at once.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from definemed_pipeline.corpus.text import GOLDEN, Hashes, Offsets, Ragged, mixed
 
 Mask = npt.NDArray[np.bool_]
-SLOTS_PER_WORD = 4  # of the table that bounds how often a word occurs; a shared slot costs time, and never changes an outcome
+SLOTS_PER_WORD = 2  # of the table that bounds how often a word occurs; a shared slot costs time, and never changes an outcome
 
 
 @dataclass(frozen=True)
@@ -38,32 +38,45 @@ class Texts:
         return self.words.owners
 
     @cached_property
-    def room(self) -> Offsets:
-        """The words from each word to the end of its document, itself included."""
-        return self.words.offsets[1:][self.owners] - np.arange(len(self.owners))
-
-    @cached_property
     def ends(self) -> Offsets:
         """Characters before each word over all documents, and of all words: differences are lengths of n-grams without spaces."""
         return np.concatenate(([0], np.cumsum(self.word_characters)))
 
     @cached_property
+    def hashes(self) -> Hashes:
+        """The hash of each word, another one in each document."""
+        salts = mixed(np.arange(len(self.words), dtype=np.uint64) + GOLDEN)
+        return self.words.hashes ^ salts[self.owners]
+
+    @cached_property
     def occurrences(self) -> Offsets:
         """At least the number of times that each word occurs in its document."""
-        slots = 1 << max(SLOTS_PER_WORD * len(self.owners), 1).bit_length()
-        slot = (self.in_document(self.words.hashes, self.owners) & np.uint64(slots - 1)).astype(np.int64)
-        return np.bincount(slot, minlength=slots)[slot]
+        bits = max(SLOTS_PER_WORD * len(self.hashes), 1).bit_length()
+        slot = ((self.hashes * GOLDEN) >> np.uint64(64 - bits)).view(np.int64)
+        return np.bincount(slot, minlength=1 << bits)[slot]
 
-    def in_document(self, hashes: Hashes, owners: Offsets) -> Hashes:
-        """Make equal hashes of different documents different."""
-        return mixed(hashes ^ mixed(owners.astype(np.uint64) + GOLDEN))
+    def recurring(self, n: int) -> Offsets:
+        """Return where n words in a row begin, in order, of which each seems to recur in the document."""
+        while len(self._recurring) < n:
+            self._recurring.append(self.followed(self._recurring[-1], len(self._recurring) + 1))
+        return self._recurring[n - 1]
+
+    @cached_property
+    def _recurring(self) -> list[Offsets]:
+        """What `recurring` has found so far, by n - 1."""
+        return [np.flatnonzero(self.occurrences > 1)]
+
+    def followed(self, starts: Offsets, n: int) -> Offsets:
+        """Return those starts of (n-1)-grams, in order, at whose next word another begins: the only places where an n-gram of two such begins."""
+        followed = starts[:-1][starts[1:] - starts[:-1] == 1]
+        return followed[followed + n <= self.words.offsets[self.owners[followed] + 1]]
 
     def grams(self, starts: Offsets, n: int) -> Hashes:
-        """Hash the n-grams that begin at these words, within their documents."""
+        """Hash the n-grams that begin at these words: equal where their words and their document are."""
         rolled = np.zeros(len(starts), np.uint64)
         for step in range(n):
-            rolled = rolled * GOLDEN + self.words.hashes[starts + step]
-        return self.in_document(rolled, self.owners[starts])
+            rolled = rolled * GOLDEN + self.hashes[starts + step]
+        return mixed(rolled)
 
     def breaking(self, characters: Offsets, documents: Offsets, limit: float) -> Mask:
         """Say for each count of characters whether it is a larger share of its document's text than the limit."""
@@ -71,27 +84,33 @@ class Texts:
 
 
 def top_ngram_above(texts: Texts, n: int, limit: float) -> Offsets:
-    """Return the documents, in order, whose most frequent n-gram of words takes more than `limit` of the text's characters.
-
-    An n-gram occurs at most as often as its rarest word, which leaves few documents to look at.
-    """
-    runs = max(len(texts.owners) - n + 1, 0)  # including those that reach into the next document, left out below
-    occurrences = texts.occurrences[:runs].copy()
+    """Return the documents, in order, whose most frequent n-gram of words takes more than `limit` of the text's characters."""
+    documents = np.flatnonzero(texts.words.lengths >= n)
+    first = texts.words.offsets[documents]
+    recurring = texts.recurring(n)
+    bound = texts.occurrences[recurring]
     for step in range(1, n):
-        np.minimum(occurrences, texts.occurrences[step : step + runs], out=occurrences)
-    lengths = texts.ends[n : n + runs] - texts.ends[:runs] + n - 1
-    possible = texts.breaking(occurrences * lengths, texts.owners[:runs], limit) & (texts.room[:runs] >= n)
-    if not possible.any():
-        return np.zeros(0, np.int64)
+        bound = np.minimum(bound, texts.occurrences[recurring + step])
+    possible = texts.breaking(bound * _spaced(texts, recurring, n), texts.owners[recurring], limit)
     looked_at = np.zeros(len(texts.words), np.bool_)
-    looked_at[texts.owners[:runs][possible]] = True
-    starts = np.flatnonzero(looked_at[texts.owners[:runs]] & (texts.room[:runs] >= n))
+    looked_at[texts.owners[recurring[possible]]] = True
+    looked_at[documents[texts.breaking(_spaced(texts, first, n), documents, limit)]] = True
+    return _top_ngram_above(texts, np.flatnonzero(looked_at), n, limit) if looked_at.any() else np.zeros(0, np.int64)
+
+
+def _top_ngram_above(texts: Texts, documents: Offsets, n: int, limit: float) -> Offsets:
+    """Return those of the documents, of at least n words each, that break the limit, by counting all their n-grams."""
+    starts = np.concatenate([np.arange(texts.words.offsets[one], texts.words.offsets[one + 1] - n + 1) for one in documents])
     _, firsts, counts = np.unique(texts.grams(starts, n), return_index=True, return_counts=True)
-    documents = texts.owners[starts[firsts]]
-    order = np.lexsort((firsts, -counts, documents))
-    top = order[np.unique(documents[order], return_index=True)[1]]
-    above = texts.breaking(counts[top] * lengths[starts[firsts[top]]], documents[top], limit)
-    return documents[top][above]
+    owners = texts.owners[starts[firsts]]
+    order = np.lexsort((firsts, -counts, owners))
+    top = order[np.unique(owners[order], return_index=True)[1]]
+    return documents[texts.breaking(counts[top] * _spaced(texts, starts[firsts[top]], n), documents, limit)]
+
+
+def _spaced(texts: Texts, starts: Offsets, n: int) -> Offsets:
+    """Return the lengths of n-grams with the spaces between their words."""
+    return texts.ends[starts + n] - texts.ends[starts] + n - 1
 
 
 def duplicate_ngrams_above(texts: Texts, limits: Mapping[int, float]) -> dict[int, Offsets]:
@@ -100,28 +119,23 @@ def duplicate_ngrams_above(texts: Texts, limits: Mapping[int, float]) -> dict[in
     A document found for one n is not looked at for the next.
     """
     found: dict[int, Offsets] = {}
-    starts, previous = np.flatnonzero(texts.occurrences > 1), 1
+    everyone = np.arange(len(texts.words))
+    previous = min(limits, default=1)
+    starts = texts.recurring(previous)
     for n in sorted(limits):
         for longer in range(previous + 1, n + 1):
-            starts = _extended(starts, texts, longer)
+            starts = texts.followed(starts, longer)
         previous = n
         repeats = _Repeats.of(starts, texts, n)
-        bound = repeats.covered(texts)
-        above = repeats.above(texts, np.flatnonzero(texts.breaking(bound, np.arange(len(bound)), limits[n])), limits[n])
-        found[n] = above
+        covered = repeats.covered(texts)
+        found[n] = repeats.above(texts, np.flatnonzero(texts.breaking(covered, everyone, limits[n])), limits[n])
         later = [limit for other, limit in limits.items() if other > n]
         if not later:
             break
-        left = texts.breaking(bound, np.arange(len(bound)), min(later))
-        left[above] = False
+        left = texts.breaking(covered, everyone, min(later))
+        left[found[n]] = False
         starts = repeats.starts[left[texts.owners[repeats.starts]]]
     return found
-
-
-def _extended(starts: Offsets, texts: Texts, n: int) -> Offsets:
-    """Return where an n-gram may begin that occurs twice, of the starts (in order) of such (n-1)-grams: where another begins at the next word."""
-    followed = starts[:-1][np.diff(starts) == 1]
-    return followed[texts.room[followed] >= n]
 
 
 @dataclass(frozen=True)
