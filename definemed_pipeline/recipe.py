@@ -17,7 +17,8 @@ import yaml
 
 from definemed_pipeline.compute.settings import ComputeSettings
 from definemed_pipeline.corpus.classifier_settings import ClassifierScoresSettings, MedicalClassifierSettings
-from definemed_pipeline.corpus.settings import AnnotationSettings, FinemedDeSettings, SourceSettings
+from definemed_pipeline.corpus.settings import AnnotationSettings, FinemedDeSettings
+from definemed_pipeline.corpus.sources.settings import SourceSettings
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.settings import (
     BenchmarkScoresSettings,

@@ -1,4 +1,5 @@
-"""The recipe's sections of the corpus, from the web's files to FineMed-de; the classifier's have a module of their own.
+"""The recipe's sections of the corpus, from the web's files to FineMed-de; the classifier's and the
+sources' have modules of their own.
 
 Only declarations belong here. Gold labels, benchmarks and instruction sets reach the work functions as sources.
 """
@@ -9,18 +10,6 @@ from pydantic import Field
 
 from definemed_pipeline.corpus.chat_settings import ChatAnnotator
 from definemed_pipeline.settings import setting, settings
-
-
-@settings
-class SourceSettings:
-    """Where the web's documents lie: FineWeb2-shaped parquet files, one shard each."""
-
-    kind: Literal["parquet"] = "parquet"
-    files: tuple[str, ...] = setting(location=True)  # paths, globs or fsspec URLs
-
-    def __post_init__(self) -> None:
-        if not self.files:
-            raise ValueError("files is empty; allowed: one or more paths, globs or URLs of parquet files")
 
 
 @settings

@@ -15,7 +15,7 @@ from definemed_pipeline.defs.resources import Lake
 def fineweb2_shard_discovery(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SensorResult | dg.SkipReason:
     """Register files that are not partitions yet; say so when there are none."""
     known = set(context.instance.get_dynamic_partitions(fineweb2_shard.name or ""))
-    new = [partition for partition in lake.shards() if partition not in known]
+    new = [partition for partition in lake.shards(watching=True) if partition not in known]
     if not new:
         return dg.SkipReason(f"all {len(known)} files of the source are registered")
     return dg.SensorResult(dynamic_partitions_requests=[fineweb2_shard.build_add_request(new)])
