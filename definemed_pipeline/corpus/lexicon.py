@@ -69,7 +69,7 @@ def lexicon_location(name: str) -> str:
 
     Raise UserError for a name that is not packaged.
     """
-    return packaged_location("lexicons", name, "annotations.annotator.lexicon")
+    return packaged_location("lexicons", name, "lexicon")
 
 
 def read_lexicon(location: str) -> Lexicon:
