@@ -161,7 +161,9 @@ def _plan(store: "Store", recipe: "Recipe", select: list[str], partition: str | 
     from definemed_pipeline.corpus.sources.listing import files_of, refresh_listing
     from definemed_pipeline.runs import SHARDS, plan_runs, prepare_instance
 
-    listing = refresh_listing(store, recipe.name, recipe.source, run_id="planning", report=console.print)
+    listing = refresh_listing(
+        store, recipe.name, recipe.source, run_id="planning", report=lambda text: console.print(escape(text))
+    )
     shards = list(files_of(store, listing))
     registered = prepare_instance(Path.cwd(), shards)
     from definemed_pipeline.definitions import defs

@@ -4,13 +4,14 @@ Each section carries the name of the asset that takes it (`source` belongs to `f
 that asset's version. `compute` and `checks` change no bytes and belong to no version.
 """
 
+import dataclasses
 import difflib
 import functools
 import importlib.resources
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import pydantic
 import yaml
@@ -185,33 +186,57 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def _explain(problem: Any) -> str:
     """Put one validation problem into one line: the key, what was found, what is allowed."""
-    path = [str(part) for part in problem["loc"]]
-    key, found = ".".join(path), problem["input"]
+    path, section = _follow([str(part) for part in problem["loc"]])
+    key, found, context = ".".join(path), problem["input"], problem.get("ctx", {})
     match problem["type"]:
         case "missing" | "missing_argument":
             return f"{key} is missing; add it"
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return f"{key} is not a known key (found {found!r}){_nearest(path)}"
+            return f"{key} is not a known key (found {found!r}){_nearest(path[-1], section)}"
+        case "union_tag_invalid":
+            return f"{key}.kind is {context['tag']!r}; allowed: {context['expected_tags']}"
+        case "union_tag_not_found":
+            return f"{key}.kind is missing; allowed: {', '.join(map(repr, _kinds(section)))}"
         case "value_error":
-            reason = str(problem["ctx"]["error"])
+            reason = str(context["error"])
             return f"{key}: {reason}" if key else reason
         case _:
             return f"{key} is {found!r}; {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 
-def _nearest(path: list[str]) -> str:
+def _nearest(key: str, section: Any) -> str:
     """Say which keys are allowed beside an unknown one, the likeliest first."""
-    allowed = _keys_at(path[:-1])
-    close = difflib.get_close_matches(path[-1], allowed, n=1)
+    allowed = sorted(_fields(section))
+    close = difflib.get_close_matches(key, allowed, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; allowed: {', '.join(allowed)}" if allowed else ""
 
 
-def _keys_at(path: list[str]) -> list[str]:
-    """Return the keys allowed at a place of the recipe, as far as the path leads through plain sections."""
-    fields: Mapping[str, Any] = {name: field.annotation for name, field in Recipe.model_fields.items()}
-    for part in path:
-        section = fields.get(part)
-        fields = dict(getattr(section, "__annotations__", {}))
-    return sorted(fields)
+def _follow(loc: list[str]) -> tuple[list[str], Any]:
+    """Return a place of the recipe as it is written, and the type of the section it stands in (of the place itself where it is known).
+
+    Pydantic's path also names the kind of a section that has several; nobody writes that into a path.
+    """
+    path: list[str] = []
+    place: Any = Recipe
+    for part in loc:
+        kinds = _kinds(place)
+        if part in kinds:
+            place = kinds[part]
+            continue
+        path.append(part)
+        place = _fields(place).get(part, place)
+    return path, place
+
+
+def _fields(section: Any) -> Mapping[str, Any]:
+    if section is Recipe:
+        return {name: field.annotation for name, field in Recipe.model_fields.items()}
+    return get_type_hints(section) if dataclasses.is_dataclass(section) else {}
+
+
+def _kinds(union: Any) -> dict[str, Any]:
+    """Return the classes of a section that has several kinds, by kind."""
+    members = [member for member in get_args(union) if dataclasses.is_dataclass(member)]
+    return {get_args(hint)[0]: member for member in members if (hint := get_type_hints(member).get("kind")) is not None}

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 
 from definemed_pipeline.artifacts.build import Draft, build
-from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manifest
+from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manifest, Source
 from definemed_pipeline.artifacts.sources import identify
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.settings import as_json, section_digest
@@ -31,9 +31,10 @@ def identity_of(
     partition: str = UNPARTITIONED,
     inputs: Iterable[Manifest] = (),
     sources: Mapping[str, str] | None = None,
+    known_sources: Iterable[Source] = (),
     code_version: str = "1",
 ) -> Identity:
-    """Return the identity of an artifact; `sources` maps names to locations."""
+    """Return the identity of an artifact; `sources` maps names to locations, `known_sources` are identified already."""
     return Identity(
         asset=asset,
         partition=partition,
@@ -41,7 +42,7 @@ def identity_of(
         settings=as_json(section),
         settings_digest=section_digest(section),
         inputs=tuple(manifest.as_input() for manifest in inputs),
-        sources=tuple(identify(name, location) for name, location in (sources or {}).items()),
+        sources=(*(identify(name, location) for name, location in (sources or {}).items()), *known_sources),
     )
 
 

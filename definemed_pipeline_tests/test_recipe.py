@@ -91,6 +91,20 @@ def test_an_unknown_key_is_named_with_the_likeliest_one(tmp_path):
     assert "annotations.sample_siz is not a known key (found 7); did you mean 'sample_size'?" in told
 
 
+def test_a_key_of_a_section_that_has_several_kinds_is_named_as_it_is_written(tmp_path):
+    told = mistake(tmp_path, "extends: paper\nname: mine\nsource: {langage: deu_Latn}\n")
+    assert "source.langage is not a known key (found 'deu_Latn'); did you mean 'language'?" in told
+    told = mistake(tmp_path, "extends: demo\nname: mine\nsource: {kind: fineweb2, revision: main}\n")
+    assert "source.language is missing; add it" in told
+
+
+def test_an_unknown_kind_is_told_with_the_known_ones(tmp_path):
+    told = mistake(tmp_path, "extends: demo\nname: mine\nsource: {kind: warc}\n")
+    assert "source.kind is 'warc'; allowed: 'parquet', 'fineweb2'" in told
+    told = mistake(tmp_path, "extends: paper\nname: mine\nsource: null\n")
+    assert "source is missing" in told
+
+
 def test_an_unknown_section_is_named(tmp_path):
     assert "did you mean 'cpt_corpus'?" in mistake(tmp_path, "extends: demo\nname: mine\ncpt_korpus: {}\n")
 

@@ -22,7 +22,7 @@ def test_the_whole_graph_is_planned_parents_first():
             for parent in graph.get(next(k for k in graph.get_all_asset_keys() if k.path == [asset])).parent_keys:
                 assert any(name == parent.path[-1] for name, _ in done) or parent.path[-1] in run.assets
             done.add((asset, run.partitions))
-    assert len({asset for asset, _ in done}) == 14
+    assert len({asset for asset, _ in done}) == 15
     assert len(done) == len([pair for run in runs for pair in run.assets])
 
 
@@ -54,6 +54,7 @@ def test_a_partition_waits_only_for_its_own_kind():
 
 def test_a_selection_takes_dagsters_syntax():
     assert {asset for run in plan("group:corpus") for asset in run.assets} == {
+        "source_files",
         "fineweb2_shards",
         "annotations",
         "medical_classifier",

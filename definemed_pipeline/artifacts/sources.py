@@ -29,6 +29,7 @@ def identify(name: str, location: str, *, scratch: Path | None = None) -> Source
     """
     filesystem, path = fsspec.core.url_to_fs(location)
     try:
+        filesystem.invalidate_cache(path)  # what an object store said to this process before may be out of date
         info = filesystem.info(path)
         if isinstance(filesystem, LocalFileSystem):
             digest = _local_digest(Path(path), scratch)

@@ -22,7 +22,7 @@ def backfill_job(name: str, selection: dg.AssetSelection, description: str) -> d
 
     @dg.op(name=f"request_{name}", description=description)
     def request(context: dg.OpExecutionContext, lake: Lake) -> None:
-        context.instance.add_dynamic_partitions(fineweb2_shard.name or "", list(lake.shards()))
+        context.instance.add_dynamic_partitions(fineweb2_shard.name or "", list(lake.shards(watching=True)))
         graph = context.repository_def.asset_graph
         backfill = PartitionBackfill.from_asset_partitions(
             backfill_id=context.run_id[:8],

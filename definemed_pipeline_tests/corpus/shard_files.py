@@ -46,8 +46,8 @@ def register(store: Store, *files: str) -> list[Manifest]:
     """Register files as shards."""
     source = ParquetSource(files=files)
     return [
-        build_artifact(store, ASSET, register_shard, source, partition=name, sources={"shard": location})
-        for name, location in list_source(source).items()
+        build_artifact(store, ASSET, register_shard, source, partition=name, sources={"shard": file.location})
+        for name, file in list_source(source).items()
     ]
 
 

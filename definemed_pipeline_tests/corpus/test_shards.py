@@ -1,56 +1,14 @@
 import shutil
 from pathlib import Path
 
-import fsspec
 import polars as pl
 import pytest
 
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.sources.listing import list_source
-from definemed_pipeline.corpus.sources.settings import ParquetSource
 from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.corpus.shard_files import documents, opened, register, write_shard
 
 TEXTS = ["Ein Text", "zwei drei vier", None, "  ", "fünf"]
-
-
-def test_shards_are_named_by_their_stem_and_sorted(tmp_path: Path) -> None:
-    files = [write_shard(tmp_path, name, documents(TEXTS)) for name in ("001_00000", "000_00000")]
-    found = list_source(ParquetSource(files=(f"{tmp_path}/*.parquet", files[0])))
-    assert list(found.items()) == [("000_00000", files[1]), ("001_00000", files[0])]
-
-
-def test_shards_are_found_behind_any_fsspec_url(tmp_path: Path) -> None:
-    import fsspec
-
-    memory = fsspec.filesystem("memory")
-    memory.pipe_file("/web/a.parquet", Path(write_shard(tmp_path, "a", documents(TEXTS))).read_bytes())
-    (location,) = list_source(ParquetSource(files=("memory://web/*.parquet",))).values()
-    (manifest,) = register(Store(str(tmp_path / "lake")), location)
-    assert manifest.metrics["documents"] == 5
-
-
-def test_two_files_with_one_stem_are_refused(tmp_path: Path) -> None:
-    for folder in ("train", "test"):
-        write_shard(tmp_path / folder, "000_00000", documents(TEXTS))
-    with pytest.raises(
-        UserError, match=r"test/000_00000.parquet and .*train/000_00000.parquet would both be shard '000_00000'; rename"
-    ):
-        list_source(ParquetSource(files=(f"{tmp_path}/*/*.parquet",)))
-
-
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [
-        ("{}/none-*.parquet", "finds no file; correct the path"),
-        ("{}/none.parquet", "finds no file; correct the path"),
-        ("{}", "is a folder; write .*/\\*.parquet"),
-        ("nosuchprotocol://x/*.parquet", "cannot be listed: .*nosuchprotocol"),
-    ],
-)
-def test_a_place_without_shards_is_refused_with_the_cure(tmp_path: Path, pattern: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        list_source(ParquetSource(files=(pattern.format(tmp_path),)))
 
 
 def test_registering_profiles_the_documents(store: Store, tmp_path: Path) -> None:
@@ -156,18 +114,3 @@ def test_moving_a_file_changes_no_digest(tmp_path: Path) -> None:
     there = shutil.copy(here, tmp_path / "s.parquet")
     digests = [register(Store(str(tmp_path / lake)), str(path))[0].digest for lake, path in (("a", here), ("b", there))]
     assert digests[0] == digests[1]
-
-
-def test_a_source_whose_host_is_out_of_reach_is_told_in_one_line() -> None:
-    class Unreachable(fsspec.AbstractFileSystem):
-        protocol = "unreachable"
-
-        def _ls_from_cache(self, path: str) -> None:
-            raise RuntimeError("Name or service not known")
-
-        def info(self, path: str, **_: object) -> dict[str, object]:
-            raise RuntimeError("Name or service not known")
-
-    fsspec.register_implementation("unreachable", Unreachable, clobber=True)
-    with pytest.raises(UserError, match=r"unreachable://host/\*\.parquet cannot be listed: Name or service not known"):
-        list_source(ParquetSource(files=("unreachable://host/*.parquet",)))

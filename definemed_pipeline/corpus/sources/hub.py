@@ -248,7 +248,7 @@ def _forwarding(report: Report) -> Iterator[None]:
     class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.thread == thread:
-                report(f"Hub client: {record.getMessage().splitlines()[0]}")
+                report(f"Hub client: {' '.join(record.getMessage().split())}")
 
     client, forward = logging.getLogger("huggingface_hub"), Forward(logging.WARNING)
     client.addHandler(forward)

@@ -32,42 +32,26 @@ SCHEMA = {
 }  # fmt: skip
 READING = ("access", "cache_gib")  # how files are read has no part in which there are
 LOG = logging.getLogger(__name__)
+Report = Callable[[str], None]
 AnySource = ParquetSource | Fineweb2Source
 Files = dict[str, SourceFile]
 
 
-def list_source(source: AnySource, report: Callable[[str], None] = LOG.info) -> Files:
+def list_source(source: AnySource, report: Report = LOG.info) -> Files:
     """Ask a source for its files: partition -> file, sorted. Raise UserError where it has none or two would share a partition."""
-    match source:
-        case ParquetSource():
-            return _by_partition(list_parquet(source))
-        case Fineweb2Source():
-            return _list_hub(source, _at_commit(source, report), report)
+    _, find = _look(source, report)
+    return find()
 
 
 def refresh_listing(
-    store: Store,
-    recipe: str,
-    source: AnySource,
-    *,
-    run_id: str,
-    force: bool = False,
-    report: Callable[[str], None] = LOG.info,
+    store: Store, recipe: str, source: AnySource, *, run_id: str, force: bool = False, report: Report = LOG.info
 ) -> Manifest:
     """List a source now and make that the recipe's latest listing; return it.
 
     A commit of the Hub is listed once ever, and a branch that did not move costs one request. Raise UserError where the source cannot
     be listed.
     """
-    if isinstance(source, Fineweb2Source):
-        folder = _at_commit(source, report)
-        listing = Source(name="listing", location=folder.location, digest=digest_of([source.kind, folder.location]))
-        find = lambda: _list_hub(source, folder, report)  # noqa: E731
-    else:
-        found = list_source(source, report)
-        digest = digest_of([asdict(file) for file in found.values()])
-        listing = Source(name="listing", location=" ".join(source.files), digest=digest)
-        find = lambda: found  # noqa: E731
+    listing, find = _look(source, report)
     identity = Identity(
         asset=ASSET,
         partition=UNPARTITIONED,
@@ -115,7 +99,7 @@ def changed_shards(store: Store, recipe: str, listing: Manifest) -> tuple[list[s
         registered = store.latest(recipe, SHARDS, partition)
         if registered is None:
             new.append(partition)
-        elif file.identify(store.scratch).digest not in _digests(registered):
+        elif (file.digest or file.identify(store.scratch).digest) not in _digests(registered):
             changed.append(partition)
     return new, changed
 
@@ -128,7 +112,23 @@ def _places(settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in READING}
 
 
-def _at_commit(source: Fineweb2Source, report: Callable[[str], None]) -> hub.HubPath:
+def _look(source: AnySource, report: Report) -> tuple[Source, Callable[[], Files]]:
+    """Return what identifies the listing of a source as it is now, and how its files are found; the one place that knows all kinds.
+
+    What was found identifies the listing where finding is cheap. At a commit the place alone does, and nothing is asked yet.
+    """
+    match source:
+        case ParquetSource():
+            found = _by_partition(list_parquet(source))
+            location, identified_by = " ".join(source.files), [asdict(file) for file in found.values()]
+            return Source(name="listing", location=location, digest=digest_of(identified_by)), lambda: found
+        case Fineweb2Source():
+            folder = _at_commit(source, report)
+            listing = Source(name="listing", location=folder.location, digest=digest_of([source.kind, folder.location]))
+            return listing, lambda: _list_hub(source, folder, report)
+
+
+def _at_commit(source: Fineweb2Source, report: Report) -> hub.HubPath:
     """Return the folder of a source's files at the commit its revision stands for now."""
     commit = source.revision
     if not COMMIT.fullmatch(commit):
@@ -136,7 +136,7 @@ def _at_commit(source: Fineweb2Source, report: Callable[[str], None]) -> hub.Hub
     return hub.HubPath(repository=source.repository, revision=commit, path=source.folder)
 
 
-def _list_hub(source: Fineweb2Source, folder: hub.HubPath, report: Callable[[str], None]) -> Files:
+def _list_hub(source: Fineweb2Source, folder: hub.HubPath, report: Report) -> Files:
     if folder.revision == source.revision:  # nobody has asked yet: one request tells a wrong commit from a wrong folder
         hub.resolve_commit(source.repository, source.revision, report)
     found = [file for file in hub.list_files(folder, report) if file.path.endswith(".parquet")]

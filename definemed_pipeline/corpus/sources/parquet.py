@@ -24,6 +24,7 @@ def _expand(pattern: str) -> Iterator[SourceFile]:
     """Yield the files a path, glob or URL stands for."""
     try:
         filesystem, path = fsspec.core.url_to_fs(pattern)
+        filesystem.invalidate_cache()  # a process that lives long would be given the listing it was given first
         if filesystem.isdir(path):
             raise UserError(f"source.files: {pattern} is a folder; write {pattern.rstrip('/')}/*.parquet")
         found = filesystem.glob(path, detail=True)
