@@ -15,6 +15,7 @@ from definemed_pipeline.corpus.chat_settings import ChatAnnotator
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.settings import section_digest
 from definemed_pipeline_tests.chat.endpoint import Endpoint, Reply, completion, running_endpoint
+from definemed_pipeline_tests.corpus.streams import drained
 
 
 def annotator(**changes: Any) -> ChatAnnotator:
@@ -131,12 +132,9 @@ def annotate(
     section = ChatAnnotator(endpoint=endpoint.settings(**priced), **changes)
     prompt = read_prompt(prompt_location(section.prompt))
     stream = annotate_by_chat(documents.iter_slices(cut), section, prompt=prompt, cache_folder=cache, report=REPORTS.append)
-    frames = [documents.clear().with_columns(annotator_score=pl.lit(None, pl.Float64), is_medical=pl.lit(None, pl.Boolean))]
-    while True:
-        try:
-            frames.append(next(stream))
-        except StopIteration as finished:
-            return pl.concat(frames), finished.value
+    frames, accounting = drained(stream)
+    none = documents.clear().with_columns(annotator_score=pl.lit(None, pl.Float64), is_medical=pl.lit(None, pl.Boolean))
+    return pl.concat([none, *frames]), accounting
 
 
 REPORTS: list[str] = []
