@@ -121,8 +121,22 @@ def test_a_wrong_type_is_named(tmp_path):
 
 
 def test_every_mistake_is_told_at_once(tmp_path):
-    told = mistake(tmp_path, "extends: demo\nname: mine\ncpt_checkpoints: {epochs: 0}\nannotations: {seed: -1}\n")
+    told = mistake(tmp_path, "extends: demo\nname: mine\ncpt_checkpoints: {epochs: 0}\nannotations: {sample_size: 0}\n")
     assert len(told.splitlines()) == 2
+
+
+def test_every_score_bin_needs_its_share_of_the_sample(tmp_path):
+    told = mistake(tmp_path, "extends: demo\nname: mine\nsampling_frames: {score_bins: {none: 0, some: 0.2}}\n")
+    assert "annotations.sample_shares names none, low, medium, high; allowed are sampling_frames.score_bins: none, some" in told
+
+
+def test_another_endpoint_price_or_place_is_no_other_annotation(tmp_path):
+    text = (
+        "extends: paper\nname: mine\nannotations: {annotator: {kind: chat, endpoint: {price_per_million_prompt_tokens: 0.6}}}\n"
+    )
+    mine, paper = load_recipe(write(tmp_path, text)), load_recipe("paper")
+    assert mine.annotations != paper.annotations
+    assert section_digest(mine.annotations) == section_digest(paper.annotations)
 
 
 def test_an_opponent_that_is_no_base_model_is_refused(tmp_path):

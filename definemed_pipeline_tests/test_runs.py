@@ -52,10 +52,17 @@ def test_a_partition_waits_only_for_its_own_kind():
     assert [(run.assets[0], run.partitions) for run in runs] == [("fineweb2_shards", ("a",)), ("classifier_scores", ("a",))]
 
 
+def test_the_samples_are_drawn_when_every_frame_is_there():
+    runs = plan("group:corpus")
+    drawing = next(run for run in runs if "annotations" in run.assets)
+    assert ["sampling_frames" in runs[i].assets for i in drawing.after] == [True]
+
+
 def test_a_selection_takes_dagsters_syntax():
     assert {asset for run in plan("group:corpus") for asset in run.assets} == {
         "source_files",
         "fineweb2_shards",
+        "sampling_frames",
         "annotations",
         "medical_classifier",
         "classifier_scores",

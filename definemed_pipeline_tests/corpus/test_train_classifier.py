@@ -26,7 +26,7 @@ from definemed_pipeline.corpus.train_classifier import average_precision, split,
 from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.conftest import REAL_TEXT, build_artifact, identity_of
 from definemed_pipeline_tests.corpus.classifier_world import MICRO, annotated, checkpoints, kill_when, start_payload, trained
-from definemed_pipeline_tests.corpus.shard_files import contents, register
+from definemed_pipeline_tests.corpus.shard_files import contents, list_frames, register
 
 # About 37 documents of the shard are positive for the lexicon, a dozen of them held out. Held-out precision is against its labels, and
 # borderline documents, which people left undecided and the lexicon rejects, count as false there: hence a target below the aim.
@@ -189,7 +189,9 @@ def test_trained_on_one_shard_of_real_text_it_finds_medicine_in_the_other(
 
 def _scored(store: Store, trained_on: Manifest, unseen: Manifest) -> pl.DataFrame:
     sources = {"lexicon": lexicon_location("de_medical")}
-    annotations = build_artifact(store, "annotations", annotate, AnnotationSettings(), inputs=[trained_on], sources=sources)
+    section = AnnotationSettings(hold_out_size=0, unlabelled_size=0)
+    inputs = [trained_on, *list_frames(store, [trained_on])]
+    annotations = build_artifact(store, "annotations", annotate, section, inputs=inputs, sources=sources)
     classifier = build_artifact(store, "medical_classifier", train_classifier, REAL, inputs=[annotations])
     scores = build_artifact(
         store,
