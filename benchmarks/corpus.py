@@ -213,8 +213,6 @@ def agreement(web: Any, folder: Path) -> dict[str, float]:
         "kept_jaccard_ids": _jaccard(*kept.values()),
         "filtered_jaccard": _jaccard(*passed.values()),
         "families": len(set(families.values())),
-        **{f"{side}_passed": len(passed[side]) for side in SIDES},
-        **{f"{side}_kept": len(kept[side]) for side in SIDES},
     }
 
 
@@ -238,7 +236,9 @@ def compare(documents: int, peer_python: str | None) -> dict[str, Any]:
                 "ratio_cpu": sides["ours"]["docs_per_cpu_s"] / sides["peer"]["docs_per_cpu_s"],
                 **agreement(web, folder),
             }
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
     about = {"documents": documents, "mean_words": web["words"].mean(), "processor": _processor(), "commit": commit}
     return figures | about | sides
 
@@ -263,6 +263,8 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         figures = SIDES[arguments.side](arguments.web, arguments.folder, arguments.limits)
         versions = {name: importlib.metadata.version(name) for name in PACKAGES[arguments.side]}
+        for name in ("passed", "kept"):
+            figures[name] = len(json.loads((arguments.folder / f"{name}.json").read_text()))
         figures["versions"] = {"python": platform.python_version(), **versions}
         (arguments.folder / "figures.json").write_text(json.dumps(figures))
         return

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from definemed_pipeline.corpus.text import GOLDEN, Hashes, Offsets, Ragged, mixed
+from definemed_pipeline.corpus.text import GOLDEN, Hashes, Offsets, Ragged, mixed, ranges
 
 Mask = npt.NDArray[np.bool_]
 SLOTS_PER_WORD = 2  # of the table that bounds how often a word occurs; a shared slot costs time, and never changes an outcome
@@ -88,19 +88,19 @@ def top_ngram_above(texts: Texts, n: int, limit: float) -> Offsets:
     documents = np.flatnonzero(texts.words.lengths >= n)
     first = texts.words.offsets[documents]
     recurring = texts.recurring(n)
-    bound = texts.occurrences[recurring]
+    most = texts.occurrences[recurring]
     for step in range(1, n):
-        bound = np.minimum(bound, texts.occurrences[recurring + step])
-    possible = texts.breaking(bound * _spaced(texts, recurring, n), texts.owners[recurring], limit)
+        most = np.minimum(most, texts.occurrences[recurring + step])
+    possible = texts.breaking(most * _spaced(texts, recurring, n), texts.owners[recurring], limit)
     looked_at = np.zeros(len(texts.words), np.bool_)
     looked_at[texts.owners[recurring[possible]]] = True
-    looked_at[documents[texts.breaking(_spaced(texts, first, n), documents, limit)]] = True
+    looked_at[documents[texts.breaking(_spaced(texts, first, n), documents, limit)]] = True  # where none is repeated
     return _top_ngram_above(texts, np.flatnonzero(looked_at), n, limit) if looked_at.any() else np.zeros(0, np.int64)
 
 
 def _top_ngram_above(texts: Texts, documents: Offsets, n: int, limit: float) -> Offsets:
     """Return those of the documents, of at least n words each, that break the limit, by counting all their n-grams."""
-    starts = np.concatenate([np.arange(texts.words.offsets[one], texts.words.offsets[one + 1] - n + 1) for one in documents])
+    starts = ranges(texts.words.offsets[documents], texts.words.lengths[documents] - n + 1)
     _, firsts, counts = np.unique(texts.grams(starts, n), return_index=True, return_counts=True)
     owners = texts.owners[starts[firsts]]
     order = np.lexsort((firsts, -counts, owners))
@@ -176,9 +176,8 @@ class _Repeats:
         candidates = np.where(np.append(self.first, False), len(entries) - 1, entries)
         following = np.minimum.accumulate(candidates[::-1])[::-1]
         at = following[np.searchsorted(owners[:-1], documents)]
-        while len(
-            at
-        ):  # a loop over steps: all documents take each step together, and the outcome of one decides where the next begins
+        # A loop over steps, which all documents take together: the outcome of one decides where the next begins.
+        while len(at):
             found = is_read[self.gram[at]]
             is_read[self.gram[at]] = True
             hits = at[found]

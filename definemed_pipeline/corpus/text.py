@@ -80,7 +80,7 @@ def ngram_hashes(words: Ragged, n: int, *, whole_if_shorter: bool = False) -> Ra
     rolled = np.zeros(runs, np.uint64)
     for step in range(n):
         rolled = rolled * GOLDEN + words.hashes[step : step + runs]
-    within = rolled[_ranges(words.offsets[:-1], counts)]
+    within = rolled[ranges(words.offsets[:-1], counts)]
     grams = Ragged(mixed(within + np.uint64(n)), np.concatenate(([0], np.cumsum(counts))))
     return _with_short_documents(grams, words, n) if whole_if_shorter else grams
 
@@ -102,7 +102,7 @@ def _whole(words: Hashes) -> Hashes:
     return ngram_hashes(Ragged(words, np.array([0, len(words)])), len(words)).hashes
 
 
-def _ranges(starts: Offsets, counts: Offsets) -> Offsets:
+def ranges(starts: Offsets, counts: Offsets) -> Offsets:
     """Concatenate start, start + 1, ... (count numbers) for every start."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
