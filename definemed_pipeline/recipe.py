@@ -17,7 +17,13 @@ import yaml
 
 from definemed_pipeline.compute.settings import ComputeSettings
 from definemed_pipeline.corpus.classifier_settings import ClassifierScoresSettings, MedicalClassifierSettings
-from definemed_pipeline.corpus.settings import AnnotationSettings, FinemedDeSettings, SourceSettings
+from definemed_pipeline.corpus.settings import (
+    AnnotationSettings,
+    BenchmarkLeaksSettings,
+    FinemedDeSettings,
+    MedicalDocumentsSettings,
+    SourceSettings,
+)
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.settings import (
     BenchmarkScoresSettings,
@@ -60,6 +66,8 @@ class Recipe(pydantic.BaseModel):
     annotations: AnnotationSettings
     medical_classifier: MedicalClassifierSettings
     classifier_scores: ClassifierScoresSettings
+    medical_documents: MedicalDocumentsSettings
+    benchmark_leaks: BenchmarkLeaksSettings
     finemed_de: FinemedDeSettings
     base_models: Annotated[
         dict[Name, Annotated[BaseModelSettings, pydantic.Field(discriminator="kind")]], pydantic.Field(min_length=1)
