@@ -9,11 +9,13 @@ import matplotlib
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 matplotlib.use("agg")
 INK, ACCENT, MUTED = "#1f3044", "#c2410c", "#8a97a6"
 COLOURS = ("#2563a8", ACCENT, "#3f8f5f", "#8a5fb0", MUTED)
-NAMED = 24  # columns of a picture that have room for their name
+THOUSANDS = StrMethodFormatter("{x:,.10g}")
+NAMED = 16  # columns of a picture that have room for their name
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, threshold: float | None = None) -> str:
@@ -57,18 +59,13 @@ def bars(
             [max(0.0, values[name] - intervals[name][0]) for name in names],
             [max(0.0, intervals[name][1] - values[name]) for name in names],
         ]
-    drawn = axes.barh(
-        [name.replace("_", " ") for name in names],
-        [values[name] for name in names],
-        xerr=errors,
-        color=COLOURS[0],
-        ecolor=INK,
-        capsize=3,
-    )
+    drawn = axes.barh(names, [values[name] for name in names], xerr=errors, color=COLOURS[0], ecolor=INK, capsize=3)
     if logarithmic:
         axes.set_xscale("symlog", linthresh=1)
         axes.bar_label(drawn, [f"{values[name]:,}" for name in names], padding=3, color=INK, fontsize=9)
-        axes.margins(x=0.12)
+        axes.margins(x=0.25)
+    elif not intervals:
+        axes.xaxis.set_major_formatter(THOUSANDS)
     axes.set_xlabel(label)
     return _markdown(figure, label)
 
@@ -80,6 +77,7 @@ def columns(values: Mapping[str, float], *, label: str) -> str:
     axes.bar(range(len(names)), list(values.values()), color=COLOURS[0])
     step = -(-len(names) // NAMED)
     axes.set_xticks(range(0, len(names), step), names[::step], rotation=40, ha="right")
+    axes.yaxis.set_major_formatter(THOUSANDS)
     axes.set_ylabel(label)
     return _markdown(figure, label)
 

@@ -70,7 +70,9 @@ def _pictures(lake: Lake, manifest: Manifest) -> dict[str, str]:
     leaks = pl.read_parquet(folder / "leaks.parquet", columns=["benchmark", "leaked_documents"])
     leaked = leaks.group_by("benchmark").agg(questions=pl.len(), leaked=(pl.col("leaked_documents") > 0).sum()).sort("benchmark")
     return {
-        "fate_of_documents": plots.bars(dict(fates.iter_rows()), label="documents", logarithmic=True),
+        "fate_of_documents": plots.bars(
+            {fate.replace("_", " "): count for fate, count in fates.iter_rows()}, label="documents", logarithmic=True
+        ),
         "probabilities": plots.histogram(
             [*histogram["low"].to_list(), histogram["high"][-1]],
             histogram["documents"].to_list(),
