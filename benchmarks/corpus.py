@@ -72,13 +72,13 @@ class Stopwatch:
 def run_ours(web: Path, folder: Path, limits: dict[str, Any]) -> dict[str, Any]:
     """Clean the web our way; write `passed.json`, `kept.json` (ids) and data; return the figures."""
     import polars as pl
+    from definemed_pipeline.corpus.taken import Taken
 
     from definemed_pipeline.corpus.deduplicate import find_duplicates, signatures
     from definemed_pipeline.corpus.parquet import write_parquet
     from definemed_pipeline.corpus.quality import drop_reasons
     from definemed_pipeline.corpus.quality_settings import QualityRules
     from definemed_pipeline.corpus.settings import NearDuplicateSettings
-    from definemed_pipeline.corpus.taken import Taken
     from definemed_pipeline.corpus.text import word_hashes
 
     rules = QualityRules(**{name: dict(limit) if isinstance(limit, list) else limit for name, limit in limits.items()})

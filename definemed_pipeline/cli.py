@@ -5,7 +5,7 @@ import sys
 import time
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,6 +15,8 @@ from rich.tree import Tree
 from definemed_pipeline.errors import UserError
 
 if TYPE_CHECKING:  # imported where they are used, so that `definemed --help` answers at once
+    from duckdb import DuckDBPyRelation
+
     from definemed_pipeline.artifacts.lineage import Lineage
     from definemed_pipeline.artifacts.store import Store
     from definemed_pipeline.recipe import Recipe
@@ -39,6 +41,7 @@ app.add_typer(lineage_app, name="lineage")
 app.add_typer(recipe_app, name="recipe")
 LOG_WIDTH = 120  # of a file or pipe, which has no width of its own
 SECONDS_BETWEEN_PROGRESS = 2.0
+ROWS_SHOWN = 40
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else LOG_WIDTH)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -122,6 +125,65 @@ def recipe_check(path: Annotated[str, typer.Argument(help="A packaged recipe's n
 
     for line in describe_recipe(load_recipe(path)):
         console.print(line)
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One statement that reads; without it the tables are listed.")] = None,
+    recipe: RecipeOption = "demo",
+    lake: LakeOption = None,
+    output: Annotated[
+        Literal["table", "csv", "jsonl"],
+        typer.Option("--format", help="A table of the first rows to read, or all rows for a program."),
+    ] = "table",
+    database: Annotated[
+        Path | None, typer.Option(help="Write a duckdb database with these tables as views, for other programs.")
+    ] = None,
+) -> None:
+    """Ask the recipe's latest artifacts in SQL (duckdb). Nothing is copied, and nothing can be changed.
+
+    Examples: definemed sql · definemed sql "DESCRIBE finemed_de" · definemed sql "SELECT dump, count(*) FROM finemed_de GROUP BY ALL"
+    """
+    from definemed_pipeline.artifacts.store import Store
+    from definemed_pipeline.database import asked, list_tables, write_database
+    from definemed_pipeline.recipe import load_recipe
+
+    store, name = Store(_lake_url(lake)), load_recipe(recipe).name
+    if database is not None:
+        tables = write_database(store, name, database)
+        console.print(
+            f"{escape(str(database))} has {len(tables)} views of the lake {escape(store.url)}; they read it where it is"
+        )
+        if not store.is_local:
+            console.print("a program that opens it needs duckdb's httpfs extension and credentials for the lake")
+    elif query is None:
+        for table in list_tables(store, name):
+            console.print(f"{table.name:<32} {table.rows:>14,} rows  {len(table.files)} files")
+    else:
+        with asked(store, name, query) as answer:
+            if output != "table":
+                _write_rows(answer, as_csv=output == "csv")
+            else:
+                answer.show(max_rows=ROWS_SHOWN, max_width=console.width)
+
+
+def _write_rows(answer: "DuckDBPyRelation", *, as_csv: bool) -> None:
+    """Write an answer's rows to standard output, some at a time; a nested value becomes JSON in CSV."""
+    import csv
+    import json
+
+    def as_text(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, default=str)
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if as_csv:
+        writer.writerow(answer.columns)
+    for batch in answer.to_arrow_reader(1_000):
+        rows = batch.to_pylist()
+        if as_csv:
+            writer.writerows([as_text(one) if isinstance(one, list | dict) else one for one in row.values()] for row in rows)
+        else:
+            sys.stdout.writelines(f"{as_text(row)}\n" for row in rows)
 
 
 def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: str | None, force: bool) -> None:

@@ -18,7 +18,13 @@ import yaml
 
 from definemed_pipeline.compute.settings import ComputeSettings
 from definemed_pipeline.corpus.classifier_settings import ClassifierScoresSettings, MedicalClassifierSettings
-from definemed_pipeline.corpus.settings import AnnotationSettings, FinemedDeSettings, SamplingFrameSettings
+from definemed_pipeline.corpus.settings import (
+    AnnotationSettings,
+    BenchmarkLeaksSettings,
+    FinemedDeSettings,
+    MedicalDocumentsSettings,
+    SamplingFrameSettings,
+)
 from definemed_pipeline.corpus.sources.settings import SourceSettings
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.settings import (
@@ -64,6 +70,8 @@ class Recipe(pydantic.BaseModel):
     annotations: AnnotationSettings
     medical_classifier: MedicalClassifierSettings
     classifier_scores: ClassifierScoresSettings
+    medical_documents: MedicalDocumentsSettings
+    benchmark_leaks: BenchmarkLeaksSettings
     finemed_de: FinemedDeSettings
     base_models: Annotated[
         dict[Name, Annotated[BaseModelSettings, pydantic.Field(discriminator="kind")]], pydantic.Field(min_length=1)

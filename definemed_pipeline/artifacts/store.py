@@ -60,6 +60,13 @@ class Store:
             raise UserError(f"{name} is not in the lake {self.url} for recipe {recipe!r}: materialize it first")
         return manifest
 
+    def all_latest(self, recipe: str) -> Iterator[Manifest]:
+        """Yield the latest artifact of every asset and partition that a recipe has built, in their order."""
+        for path in sorted(self.filesystem.glob(self._path("*", "*", f"latest-{recipe}.json"))):
+            asset, partition = path.split("/")[-3:-1]
+            if manifest := self.latest(recipe, asset, partition):
+                yield manifest
+
     def folder(self, manifest: Manifest) -> Path:
         """Return a local folder with an artifact's files, copied and verified first where the lake is remote."""
         if self.is_local:

@@ -1,136 +1,129 @@
-"""FineMed-de: the documents the classifier took, less the short, the leaking and the repeated, as sorted parquet with counts that add up.
+"""FineMed-de: the medical documents less the short, the leaking and the repeated, as sorted parquet with counts that add up.
 
 The rules drop in the order of `REASONS`, and a document is counted under the first that applies. Leaks go before duplicates: were
-they dropped after, a clean document could have been left out as a duplicate of one that then leaks.
+they dropped after, a clean document could have been left out as a duplicate of one that then leaks. Documents are numbers here (see
+`segments`): what is held of each is a few bytes, and the texts only pass through.
 """
 
-import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from definemed_pipeline.artifacts.build import Draft
-from definemed_pipeline.corpus.agreement import agreement, read_gold
-from definemed_pipeline.corpus.decontaminate import Questions, read_questions
-from definemed_pipeline.corpus.deduplicate import find_duplicates, signatures
-from definemed_pipeline.corpus.parquet import write_parquet
-from definemed_pipeline.corpus.settings import FinemedDeSettings
-from definemed_pipeline.corpus.shards import ASSET as SHARDS
-from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA, open_shard
+from definemed_pipeline.corpus.agreement import agreement
+from definemed_pipeline.corpus.benchmark_leaks import ASSET as LEAKS
+from definemed_pipeline.corpus.benchmark_leaks import LEAKS_SCHEMA
+from definemed_pipeline.corpus.dataset_card import write_dataset_card
+from definemed_pipeline.corpus.deduplicate import Duplicates, best_first, equal, exact_duplicates, near_duplicates
+from definemed_pipeline.corpus.medical_documents import ADDED
+from definemed_pipeline.corpus.medical_documents import ASSET as DOCUMENTS
+from definemed_pipeline.corpus.merge import write_merged
+from definemed_pipeline.corpus.parquet import ParquetStream, write_parquet
+from definemed_pipeline.corpus.segments import Bools, Numbers, Segments
+from definemed_pipeline.corpus.settings import FinemedDeSettings, MedicalDocumentsSettings
+from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
 from definemed_pipeline.corpus.statistics import write_statistics
-from definemed_pipeline.corpus.taken import SCORE_COLUMNS, Taken, take
-from definemed_pipeline.corpus.text import word_hashes
+from definemed_pipeline.corpus.uniform import check_uniform, read_counts
 from definemed_pipeline.errors import UserError
 
-SCORES = "classifier_scores"
 REASONS = ("too_short", "duplicate_id", "benchmark_leak", "exact_duplicate", "near_duplicate")
 # Dropping one of these is no miss: the text is still there in its copy, or must not be there. What is too short is missed.
 NO_MISS = ("duplicate_id", "benchmark_leak", "exact_duplicate", "near_duplicate")
-ADDED = (*SCORE_COLUMNS, "shard", "words")
-DROPPED_SCHEMA = {"document": pl.UInt32, "reason": pl.String, "detail": pl.String}
+DROPPED_SCHEMA = pl.Schema({"id": pl.String, "shard": pl.String, "row": pl.Int64, "reason": pl.String, "detail": pl.String})
 
 
 def assemble_corpus(draft: Draft[FinemedDeSettings]) -> None:
-    """Assemble the corpus from all shards and their scores.
+    """Assemble the corpus from the segments of all shards and the leaks found in them.
 
-    Write `data/finemed_de-00000-of-0000N.parquet` (by id: FineWeb2's columns, a shard's further ones, `medical_probability`, `decided_by`,
-    `shard`, `words`), `dropped.parquet`, `leaks.parquet`, `statistics.json` and `statistics/`. Raise UserError where nothing is left.
+    Write `data/finemed_de-00000-of-0000N.parquet` (by id: FineWeb2's columns, the shards' further ones, `medical_probability`, `decided_by`,
+    `shard`, `words`), `dropped.parquet` (by shard and row), `leaks.parquet` (by question), `statistics.json`, `statistics/` and the dataset
+    card `README.md`. Raise UserError where the segments were not all made in one way, or nothing is left.
     """
-    taken = _take(draft)
-    questions = read_questions(
-        (source for source in draft.identity.sources if source.name.startswith(("benchmark/", "instructions/"))),
-        draft.settings.decontamination_ngram,
+    check_uniform(draft)
+    names = draft.partitions(DOCUMENTS)
+    segments = Segments(tuple(names), tuple(draft.input(DOCUMENTS, name) for name in names))
+    leaks = pl.concat([pl.DataFrame(schema={**LEAKS_SCHEMA, "number": pl.Int64}), *_leaks(segments, draft)])
+    id_ranks = segments.id_ranks()
+    fates = _decide(segments, id_ranks, leaks, draft)
+    kept = np.flatnonzero(fates.reason == 0)
+    counts = _count(fates, draft)
+    draft.report(f"writing {len(kept):,} documents")
+    write_merged(
+        segments,
+        kept[np.argsort(id_ranks[kept])],
+        draft.folder / "data",
+        rows_per_file=draft.settings.rows_per_file,
+        columns=_columns,
+        report=draft.report,
     )
-    documents, leaks = _examine(taken, questions, draft)
-    dropped = _drop(documents, leaks, questions, taken, draft.settings)
-    kept = documents.join(dropped, on="document", how="anti").sort("id")
-    counts = _count(documents, dropped, kept, draft)
-    _write_data(kept, taken, draft)
-    _write_dropped(documents, dropped, draft)
-    _write_leaks(documents, leaks, questions, draft)
-    gold = _measure(documents, dropped, kept, draft)
-    totals = write_statistics(draft.folder / "data", draft.folder / "statistics")
+    del id_ranks
+    _write_dropped(segments, fates, leaks, draft)
+    questions = _write_leaks(leaks, draft)
+    gold = _measure(segments, fates, draft)
+    totals = write_statistics(draft.folder, counts, temporary=draft.checkpoints)
     draft.write_json("statistics.json", {"corpus": totals, "counts": counts, "gold": gold})
-    draft.metrics |= {**counts, "words": totals["words"], "questions_leaked": leaks["question"].n_unique(), **gold}
+    write_dataset_card(draft, counts=counts, totals=totals, gold=gold, questions=questions)
+    leaked = questions.filter(pl.col("leaked_documents") > 0).height
+    draft.metrics |= {**counts, "words": totals["words"], "questions": questions.height, "questions_leaked": leaked, **gold}
 
 
-def _take(draft: Draft[FinemedDeSettings]) -> Taken:
-    """Copy what the classifier took out of every shard into the checkpoints."""
-    files = []
-    for name in draft.partitions(SHARDS):
-        shard = open_shard(draft, name)
-        files.append(take(shard, draft.input(SCORES, name) / "scores.parquet", draft.checkpoints / "taken"))
-        draft.report(f"took the medical documents of shard {name}")
-    return Taken(tuple(files))
+@dataclass
+class _Fates:
+    """What becomes of every document: `reason` 0 kept, else the place in REASONS counted from 1; `stays` the document in whose favour."""
+
+    reason: npt.NDArray[np.uint8]
+    stays: npt.NDArray[np.uint32]
+
+    def drop(self, reason: str, numbers: Numbers, stays: Numbers | None = None) -> None:
+        self.reason[numbers] = REASONS.index(reason) + 1
+        if stays is not None:
+            self.stays[numbers] = stays
+
+    def is_dropped(self, reason: str) -> Bools:
+        return self.reason == REASONS.index(reason) + 1
 
 
-def _examine(taken: Taken, questions: Questions, draft: Draft[FinemedDeSettings]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return what the rules need of every taken document, and the pairs of document and question that leak."""
-    light = {
-        "document": pl.UInt32,
-        "id": pl.String,
-        "shard": pl.String,
-        "row": pl.Int64,
-        "language_score": pl.Float64,
-        "words": pl.Int64,
-    }
-    settings = draft.settings.near_duplicates
-    empty = pl.DataFrame(schema={**light, "digest": pl.Binary, "bands": pl.Array(pl.UInt64, settings.bands)})
-    documents, leaks, done, started = [empty], [questions.leaks(word_hashes(pl.Series([], dtype=pl.String)))], 0, time.monotonic()
-    for batch in taken.batches():
-        if batch.is_empty():
-            continue
-        words = word_hashes(batch["text"])
-        documents.append(pl.concat([batch.select(*light), signatures(words, settings, draft.settings.seed)], how="horizontal"))
-        leaks.append(questions.leaks(words).with_columns(pl.col("document") + done))
-        done += batch.height
-        draft.report(f"examined {done:,} medical documents")
-    if done:
-        draft.metrics["examined_documents_per_second"] = round(done / (time.monotonic() - started), 1)
-    return pl.concat(documents), pl.concat(leaks).with_columns(pl.col("document").cast(pl.UInt32))
+def _leaks(segments: Segments, draft: Draft[Any]) -> Iterator[pl.DataFrame]:
+    for name, start in zip(segments.names, segments.starts, strict=False):
+        found = pl.read_parquet(draft.input(LEAKS, name) / "leaks.parquet")
+        yield found.with_columns(number=pl.col("position").cast(pl.Int64) + int(start))
 
 
-def _drop(
-    documents: pl.DataFrame, leaks: pl.DataFrame, questions: Questions, taken: Taken, settings: FinemedDeSettings
-) -> pl.DataFrame:
-    """Return `document`, `reason`, `detail` of every document that a rule drops, each once."""
-    dropped = pl.DataFrame(schema=DROPPED_SCHEMA)
+def _decide(segments: Segments, id_ranks: npt.NDArray[np.uint32], leaks: pl.DataFrame, draft: Draft[FinemedDeSettings]) -> _Fates:
+    """Apply the rules in their order."""
+    fates = _Fates(np.zeros(len(segments), np.uint8), np.zeros(len(segments), np.uint32))
+    ranked = best_first(segments, id_ranks)
 
-    def left() -> pl.DataFrame:
-        return documents.join(dropped, on="document", how="anti")
+    def left() -> Numbers:
+        return ranked[fates.reason[ranked] == 0]
 
-    short = pl.col("words") < settings.min_words
-    dropped = _add(dropped, left().filter(short), "too_short", pl.format("{} words", "words"))
-    by_place = left().sort("shard", "row").with_columns(first=pl.format("{} row {}", "shard", "row").first().over("id"))
-    dropped = _add(dropped, by_place.filter(~pl.col("id").is_first_distinct()), "duplicate_id", pl.col("first"))
-    leaking = left().join(_leaked_questions(leaks, questions), on="document")
-    dropped = _add(dropped, leaking, "benchmark_leak", pl.col("leaked"))
-    copies = find_duplicates(left(), lambda wanted: taken.rows(wanted, ["text"]), settings.near_duplicates)
-    return pl.concat([dropped, copies.rename({"kept_id": "detail"})])
+    def drop(reason: str, found: Duplicates) -> None:
+        fates.drop(reason, found.dropped, found.kept)
+        draft.report(f"{reason.replace('_', ' ')}: {len(found.dropped):,} documents")
 
-
-def _add(dropped: pl.DataFrame, documents: pl.DataFrame, reason: str, detail: pl.Expr) -> pl.DataFrame:
-    return pl.concat([dropped, documents.select("document", reason=pl.lit(reason), detail=detail)])
-
-
-def _leaked_questions(leaks: pl.DataFrame, questions: Questions) -> pl.DataFrame:
-    """Return `document`, `leaked`: the questions it leaks, in words for a reader."""
-    named = leaks.join(questions.questions, on="question").sort("document", "question")
-    return named.group_by("document", maintain_order=True).agg(
-        leaked=pl.format("{}:{}", "benchmark", "question_id").str.join(", ")
-    )
+    fates.drop("too_short", np.flatnonzero(segments.column("words") < draft.settings.min_words))
+    drop("duplicate_id", equal(left(), id_ranks))
+    leaking = leaks["number"].unique().to_numpy()
+    fates.drop("benchmark_leak", leaking[fates.reason[leaking] == 0])
+    drop("exact_duplicate", exact_duplicates(segments, left()))
+    signed = MedicalDocumentsSettings(**draft.input_manifest(DOCUMENTS, segments.names[0]).identity.settings)
+    drop("near_duplicate", near_duplicates(segments, left(), signed, draft.settings.min_jaccard, draft.checkpoints))
+    return fates
 
 
-def _count(documents: pl.DataFrame, dropped: pl.DataFrame, kept: pl.DataFrame, draft: Draft[FinemedDeSettings]) -> dict[str, int]:
+def _count(fates: _Fates, draft: Draft[FinemedDeSettings]) -> dict[str, int]:
     """Count every document of the shards exactly once; raise UserError where none is kept."""
-    total = sum(open_shard(draft, name).record.documents for name in draft.partitions(SHARDS))
-    by_reason = {reason: dropped.filter(reason=reason).height for reason in REASONS}
+    total = sum(read_counts(draft, name)["documents"] for name in draft.partitions(DOCUMENTS))
+    by_reason = {f"dropped_{reason}": int(fates.is_dropped(reason).sum()) for reason in REASONS}
     counts = {
         "documents": total,
-        "not_medical": total - documents.height,
-        **{f"dropped_{reason}": count for reason, count in by_reason.items()},
-        "kept": kept.height,
+        "not_medical": total - len(fates.reason),
+        **by_reason,
+        "kept": int((fates.reason == 0).sum()),
     }
     assert total == counts["not_medical"] + sum(by_reason.values()) + counts["kept"], counts
     if not counts["kept"]:
@@ -143,67 +136,86 @@ def _count(documents: pl.DataFrame, dropped: pl.DataFrame, kept: pl.DataFrame, d
     return counts
 
 
-def _write_data(kept: pl.DataFrame, taken: Taken, draft: Draft[FinemedDeSettings]) -> None:
-    """Write the kept documents by id, one file's texts in memory at a time."""
-    folder = draft.folder / "data"
-    folder.mkdir()
-    parts = list(kept.iter_slices(draft.settings.rows_per_file))
-    for number, part in enumerate(parts):
-        rows = taken.rows(part["document"]).sort("id")
-        extra = sorted(set(rows.columns) - {*FINEWEB2_SCHEMA, *ADDED, "document", "row"})
-        write_parquet(
-            rows.select(*FINEWEB2_SCHEMA, *extra, *ADDED), folder / f"finemed_de-{number:05}-of-{len(parts):05}.parquet"
-        )
-        draft.report(f"wrote file {number + 1} of {len(parts)}")
+def _columns(found: Sequence[str]) -> list[str]:
+    """Return the corpus's columns: FineWeb2's, the shards' further ones by name, ours."""
+    ours = [name for name in ADDED if name != "row"]
+    return [*FINEWEB2_SCHEMA, *sorted(set(found) - {*FINEWEB2_SCHEMA, *ADDED}), *ours]
 
 
-def _write_dropped(documents: pl.DataFrame, dropped: pl.DataFrame, draft: Draft[FinemedDeSettings]) -> None:
-    table = documents.join(dropped, on="document").select("id", "shard", "row", "reason", "detail")
-    write_parquet(table.sort("id", "shard", "row"), draft.folder / "dropped.parquet")
-
-
-def _write_leaks(documents: pl.DataFrame, leaks: pl.DataFrame, questions: Questions, draft: Draft[FinemedDeSettings]) -> None:
-    """Write a row for every question: how many taken documents leak it, and which, whatever rule dropped them."""
-    found = (
-        leaks.join(documents.select("document", "id"), on="document")
-        .group_by("question")
-        .agg(pl.col("id").sort().alias("documents"))
+def _write_dropped(segments: Segments, fates: _Fates, leaks: pl.DataFrame, draft: Draft[Any]) -> None:
+    """Write every dropped document with its reason and what a reader wants to know about it, a shard at a time."""
+    questions = (
+        leaks.sort("number", "benchmark", "question_id")
+        .group_by("number", maintain_order=True)
+        .agg(detail=pl.format("{}:{}", "benchmark", "question_id").str.join(", "))
     )
+    details = pl.concat([_words(segments, fates), _places(segments, fates), _kept_ids(segments, fates)])
+    leaking = pl.DataFrame({"number": np.flatnonzero(fates.is_dropped("benchmark_leak"))}).join(questions, on="number")
+    details = pl.concat([details, leaking]).sort("number")
+    reasons = pl.Series(["", *REASONS])
+    with ParquetStream(draft.folder / "dropped.parquet", DROPPED_SCHEMA) as file:
+        for index, name in enumerate(segments.names):
+            numbers = np.arange(len(segments))[segments.of(index)]
+            numbers = numbers[fates.reason[numbers] > 0]
+            rows = pl.read_parquet(segments.folders[index] / "signatures.parquet", columns=["id", "row"])
+            table = rows[numbers - segments.starts[index]].with_columns(
+                number=pl.Series(numbers), shard=pl.lit(name), reason=reasons.gather(fates.reason[numbers])
+            )
+            file.write(table.join(details, on="number", how="left", maintain_order="left").sort("row"))
+
+
+def _words(segments: Segments, fates: _Fates) -> pl.DataFrame:
+    numbers = np.flatnonzero(fates.is_dropped("too_short"))
+    return pl.DataFrame({"number": numbers, "words": segments.column("words")[numbers]}).select(
+        "number", detail=pl.format("{} words", "words")
+    )
+
+
+def _places(segments: Segments, fates: _Fates) -> pl.DataFrame:
+    """Say where the document of the same id stands that was kept instead."""
+    numbers = np.flatnonzero(fates.is_dropped("duplicate_id"))
+    stays = fates.stays[numbers].astype(np.int64)
+    shards = pl.Series(segments.names, dtype=pl.String).gather(segments.owners(stays))
+    frame = pl.DataFrame({"number": numbers, "shard": shards, "row": segments.column("row")[stays]})
+    return frame.select("number", detail=pl.format("{} row {}", "shard", "row"))
+
+
+def _kept_ids(segments: Segments, fates: _Fates) -> pl.DataFrame:
+    """Name the document that says the same and was kept instead."""
+    numbers = np.flatnonzero(fates.is_dropped("exact_duplicate") | fates.is_dropped("near_duplicate"))
+    stays, places = np.unique(fates.stays[numbers].astype(np.int64), return_inverse=True)
+    return pl.DataFrame({"number": numbers, "detail": segments.ids(stays).gather(places)})
+
+
+def _write_leaks(leaks: pl.DataFrame, draft: Draft[Any]) -> pl.DataFrame:
+    """Write and return a row for every question: how many medical documents leak it, and which, whatever rule dropped them."""
+    first = draft.partitions(LEAKS)[0]
+    questions = pl.read_parquet(draft.input(LEAKS, first) / "questions.parquet")
+    key = ["benchmark", "question_id"]
+    found = leaks.unique(["number", *key]).group_by(key).agg(pl.col("id").sort().alias("documents"))
     table = (
-        questions.questions.join(found, on="question", how="left")
-        .select("benchmark", "question_id", pl.col("documents").list.len().fill_null(0).alias("leaked_documents"), "documents")
-        .sort("benchmark", "question_id")
+        questions.join(found, on=key, how="left")
+        .select(*key, pl.col("documents").list.len().fill_null(0).alias("leaked_documents"), "documents")
+        .sort(key)
     )
     write_parquet(table, draft.folder / "leaks.parquet")
+    return table
 
 
-def _measure(
-    documents: pl.DataFrame, dropped: pl.DataFrame, kept: pl.DataFrame, draft: Draft[FinemedDeSettings]
-) -> dict[str, Any]:
-    """Compare the corpus with gold: a gold document counts as taken where the corpus holds it.
+def _measure(segments: Segments, fates: _Fates, draft: Draft[Any]) -> Mapping[str, Any]:
+    """Compare the corpus with the gold labels that `annotations` found in the shards: a gold document counts as taken where it is kept.
 
-    Left out are gold documents that a person could not decide, that are in no shard, and that were dropped for a reason of `NO_MISS`.
+    Left out are gold documents that a person could not decide, and those that were dropped for a reason of `NO_MISS`.
     """
-    locations = [source.location for source in draft.identity.sources if source.name == "gold"]
-    if not locations:
+    annotations = draft.input("annotations") / "annotations.parquet"
+    gold = pl.scan_parquet(annotations).filter(role="gold").select("id", is_medical="gold_is_medical").collect()
+    if gold.is_empty():
         return {}
-    gold = read_gold(locations[0])
-    found = gold.filter(pl.col("id").is_in(_ids_in_shards(gold["id"], draft).implode()))
-    excused = dropped.filter(pl.col("reason").is_in(NO_MISS)).join(documents.select("document", "id"), on="document")["id"]
-    is_kept = pl.col("id").is_in(kept["id"].implode())
-    compared = found.drop_nulls("is_medical").filter(is_kept | ~pl.col("id").is_in(excused.implode()))
+    found = segments.find(gold["id"])
+    reason = pl.Series(["", *REASONS]).gather(fates.reason[found["number"].to_numpy()])
+    kept, excused = (found.filter(reason.is_in(reasons))["id"] for reasons in ([""], NO_MISS))
+    is_kept = pl.col("id").is_in(kept.implode())
+    compared = gold.drop_nulls("is_medical").filter(is_kept | ~pl.col("id").is_in(excused.implode()))
     decided = compared.select(is_kept).to_series()
     counts = {"gold_documents": compared.height, "gold_left_out": gold.height - compared.height}
     return {**counts, **(agreement(compared["is_medical"], decided) if compared.height else {})}
-
-
-def _ids_in_shards(ids: pl.Series, draft: Draft[Any]) -> pl.Series:
-    found: Iterable[pl.Series] = (
-        pl.scan_parquet(draft.input(SCORES, name) / "scores.parquet")
-        .select("id")
-        .filter(pl.col("id").is_in(ids.implode()))
-        .collect()
-        .to_series()
-        for name in draft.partitions(SHARDS)
-    )
-    return pl.concat(found)

@@ -94,12 +94,12 @@ def _read_lines(source: Source) -> Iterator[tuple[str, str, list[str]]]:
             content = file.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source.name}: {source.location} cannot be read as UTF-8 text: {error}") from error
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(content.split("\n"), start=1):  # not `splitlines`: JSON strings may hold U+2028 and the like
         if not line.strip():
             continue
         try:
             yield _read_line(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{source.name}: line {number} of {source.location} does not fit ({error}); needed: a JSON object with id and "
                 "question, choices or instruction, reference"

@@ -1,146 +1,192 @@
-"""Exact and near duplicates: which documents say the same words as another, and which one of them stays.
+"""Exact and near duplicates among millions of documents: which say the same words as another, and which one of them stays.
 
-Exact duplicates have the same folded words in the same order. Near duplicates are found by MinHash signatures of word shingles
-in bands (Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, ch. 3) and each pair that meets in a band is verified by
-the exact Jaccard similarity of its shingle sets. Similar pairs are joined to groups, and one document of each group stays:
-the one with the highest language score, among equals the longest, among equals the one with the smallest id. So the outcome does not depend on
-the order of the documents, and what stays holds no more duplicates.
+Exact duplicates have the same folded words in the same order. Near duplicates share a band of their MinHash signatures (see `minhash`), and
+each pair that does is verified by the exact Jaccard similarity of its shingle sets. Similar pairs are joined to groups.
+
+**Keep-policy.** Of each group the best document stays: the one with the highest language score, among equals the longest, then the one with the
+smallest id, then, where documents share an id too, the one with the smallest digest. So the outcome depends neither on the order of documents nor on
+how they are divided into shards, and what stays holds no more duplicates.
+
+**Memory.** A few arrays of numbers over all documents and one band at a time; pairs are made and verified in slices. The texts of
+documents that share a band with another are read once, in the order of the files, and their shingle sets laid down in a file
+(some 4 kB a document), from which pairs are then compared.
 """
 
-import hashlib
-from collections.abc import Callable
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-from rensa import RMinHash
 
-from definemed_pipeline.corpus.settings import NearDuplicateSettings
-from definemed_pipeline.corpus.text import GOLDEN, Hashes, Ragged, mixed, ngram_hashes, word_hashes
+from definemed_pipeline.corpus.minhash import DIGEST, band_name, jaccard, shingles
+from definemed_pipeline.corpus.segments import Bools, Numbers, Segments
+from definemed_pipeline.corpus.settings import MedicalDocumentsSettings
+from definemed_pipeline.corpus.text import Hashes, word_hashes
 
 # In a band's bucket each document is compared with the best this many: a template copied 100,000 times costs 10^7 pairs, not 10^10.
 COMPARED = 100
-PAIRS_AT_ONCE = 20_000  # bounds the texts held while pairs are verified
+PAIRS_AT_ONCE = 100_000
 
 
-def signatures(words: Ragged, settings: NearDuplicateSettings, seed: int) -> pl.DataFrame:
-    """Return one row per document: `digest` of all its words (16 bytes) and `bands`, one u64 per band, of its shingles."""
-    digests = [  # a loop over rows: the digest runs in C at a gigabyte a second
-        hashlib.blake2b(words.document(index).tobytes(), digest_size=16).digest() for index in range(len(words))
-    ]
-    bands = _bands(_shingles(words, settings), settings, seed)
-    return pl.DataFrame(
-        {"digest": pl.Series(digests, dtype=pl.Binary), "bands": pl.Series(bands, dtype=pl.Array(pl.UInt64, settings.bands))}
-    )
+@dataclass(frozen=True)
+class Duplicates:
+    """Documents that say what another says. All are numbers; `kept[i]` is the document that stays in the place of `dropped[i]`."""
+
+    dropped: Numbers
+    kept: Numbers
+
+    @classmethod
+    def among(cls, ranked: Numbers, best: Numbers) -> "Duplicates":
+        """Make it of documents in the order of the keep-policy, given the position of the best of each one's group."""
+        others = np.flatnonzero(best != np.arange(len(best)))
+        return cls(ranked[others], ranked[best[others]])
 
 
-def find_duplicates(
-    documents: pl.DataFrame, texts: Callable[[pl.Series], pl.DataFrame], settings: NearDuplicateSettings
-) -> pl.DataFrame:
-    """Return the documents to drop: `document`, `reason` ("exact_duplicate" or "near_duplicate"), `kept_id`.
+def best_first(segments: Segments, id_ranks: npt.NDArray[np.uint32]) -> Numbers:
+    """Return the numbers of all documents in the order of the keep-policy."""
+    scores = segments.column("language_score")
+    unknown_last = np.where(np.isnan(scores), np.inf, -scores)
+    high, low = (segments.column(name) for name in DIGEST)
+    return np.lexsort((low, high, id_ranks, -segments.column("words").astype(np.int32), unknown_last))
 
-    `documents` has `document` (a distinct number), `id` (distinct), `language_score` (may be null), `words`, `digest` and `bands`;
-    `texts` returns `document`, `text` for some of the numbers, in any order.
+
+def equal(ranked: Numbers, *columns: npt.NDArray[Any]) -> Duplicates:
+    """Return the documents that agree with a better one in every column. `ranked` are numbers, best first."""
+    values = [column[ranked] for column in columns]
+    order = np.lexsort(values)  # stable: equal ones stay best first
+    is_new = np.ones(len(order), bool)
+    if len(order):
+        is_new[1:] = np.any([value[order[1:]] != value[order[:-1]] for value in values], axis=0)
+    best = np.empty(len(order), np.int64)
+    best[order] = order[_run_starts(is_new)]
+    return Duplicates.among(ranked, best)
+
+
+def exact_duplicates(segments: Segments, ranked: Numbers) -> Duplicates:
+    """Return the exact duplicates among some documents, given best first."""
+    return equal(ranked, *(segments.column(name) for name in DIGEST))
+
+
+def near_duplicates(
+    segments: Segments, ranked: Numbers, settings: MedicalDocumentsSettings, min_jaccard: float, folder: Path
+) -> Duplicates:
+    """Return the near duplicates among some documents without exact ones, given best first.
+
+    `settings` are those the segments were signed with; `folder` takes the shingle sets while this runs.
     """
-    ranked = documents.sort("language_score", "words", "id", descending=[True, True, False], nulls_last=True).with_row_index(
-        "rank"
-    )
-    first = ranked.group_by("digest", maintain_order=True).first().select("digest", kept_id="id", first="rank")
-    joined = ranked.join(first, on="digest", maintain_order="left")
-    exact = joined.filter(pl.col("rank") != pl.col("first")).select(
-        "document", reason=pl.lit("exact_duplicate"), kept_id="kept_id"
-    )
-    near = _near_duplicates(joined.filter(pl.col("rank") == pl.col("first")), texts, settings)
-    return pl.concat([exact, near]).sort("document")
+    crowded = np.zeros(len(ranked), bool)
+    for band in range(settings.bands):
+        order, place = _buckets(segments.column(band_name(band))[ranked])
+        is_shared = place > 0
+        is_shared[:-1] |= place[1:] > 0
+        crowded[order[is_shared]] = True
+    groups = _Groups(len(ranked))
+    if crowded.any():
+        with _ShingleSets(folder / "shingles", segments, ranked, crowded, settings.ngram) as sets:
+            for band in range(settings.bands):
+                for left, right in _pairs(segments.column(band_name(band))[ranked]):
+                    _join(left, right, groups, sets, min_jaccard)
+    return Duplicates.among(ranked, groups.best())
 
 
-def _shingles(words: Ragged, settings: NearDuplicateSettings) -> Ragged:
-    return ngram_hashes(words, settings.ngram, whole_if_shorter=True)
+def _run_starts(is_new: Bools) -> Numbers:
+    """Return for every element of a sorted array the position where its run of equal ones starts."""
+    return np.maximum.accumulate(np.where(is_new, np.arange(len(is_new)), 0))
 
 
-def _bands(shingles: Ragged, settings: NearDuplicateSettings, seed: int) -> npt.NDArray[np.uint64]:
-    """Return documents x bands: a hash of each band's rows of the MinHash signature."""
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        shingles.hashes, shingles.offsets.astype(np.uint64), settings.num_perm, seed
-    )
-    rows = np.array(matrix.to_rows(), np.uint64).reshape(len(shingles), settings.bands, settings.num_perm // settings.bands)
-    keys = np.broadcast_to(np.arange(settings.bands, dtype=np.uint64), rows.shape[:2])
-    for row in range(rows.shape[2]):
-        keys = keys * GOLDEN + rows[:, :, row]
-    return mixed(keys)
+def _buckets(values: Hashes) -> tuple[Numbers, Numbers]:
+    """Return positions ordered by value and, among equals, best first; and of each the place within its bucket."""
+    order = np.argsort(values, kind="stable")
+    found = values[order]
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = found[1:] != found[:-1]
+    return order, np.arange(len(order)) - _run_starts(is_new)
 
 
-def _near_duplicates(
-    documents: pl.DataFrame, texts: Callable[[pl.Series], pl.DataFrame], settings: NearDuplicateSettings
-) -> pl.DataFrame:
-    pairs = _candidates(documents)
-    similar = [_verified(chunk, documents, texts, settings) for chunk in pairs.iter_slices(PAIRS_AT_ONCE)]
-    groups = _components(pl.concat(similar) if similar else pairs)
-    return (
-        groups.join(documents.select("rank", "document"), on="rank")
-        .join(documents.select(best="rank", kept_id="id"), on="best")
-        .select("document", reason=pl.lit("near_duplicate"), kept_id="kept_id")
-    )
+def _pairs(values: Hashes) -> Iterator[tuple[Numbers, Numbers]]:
+    """Yield the pairs of positions to compare in one band, the better one left, in slices."""
+    order, place = _buckets(values)
+    later = np.flatnonzero(place)
+    ends = np.cumsum(np.minimum(place[later], COMPARED))
+    total = int(ends[-1]) if len(ends) else 0
+    cuts = np.unique(np.append(np.searchsorted(ends, np.arange(0, total, PAIRS_AT_ONCE)), len(later)))
+    for low, high in itertools.pairwise(cuts):
+        members = later[low:high]
+        counts = np.minimum(place[members], COMPARED)
+        owner = np.repeat(np.arange(len(members)), counts)
+        step = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        yield order[(members - place[members])[owner] + step], order[members[owner]]
 
 
-def _candidates(documents: pl.DataFrame) -> pl.DataFrame:
-    """Return the pairs of ranks `left` < `right` that share a band's bucket, each once."""
-    members = (
-        documents.select("rank", pl.col("bands").arr.to_list())
-        .explode("bands", keep_nulls=False, empty_as_null=False)
-        .filter(pl.len().over("bands") > 1)
-        .sort("rank")
-    )
-    best = members.filter(pl.int_range(pl.len()).over("bands") < COMPARED)
-    return (
-        best.rename({"rank": "left"})
-        .join(members.rename({"rank": "right"}), on="bands")
-        .filter(pl.col("left") < pl.col("right"))
-        .select("left", "right")
-        .unique()
-        .sort("left", "right")
-    )
+def _join(left: Numbers, right: Numbers, groups: "_Groups", sets: "_ShingleSets", min_jaccard: float) -> None:
+    """Join the similar pairs; those already in one group need no look, whichever pairs brought them there."""
+    for a, b in zip(left.tolist(), right.tolist(), strict=True):  # a loop over pairs: each step depends on the one before
+        if groups.root(a) != groups.root(b) and jaccard(sets[a], sets[b]) >= min_jaccard:
+            groups.join(a, b)
 
 
-def _verified(
-    pairs: pl.DataFrame,
-    documents: pl.DataFrame,
-    texts: Callable[[pl.Series], pl.DataFrame],
-    settings: NearDuplicateSettings,
-) -> pl.DataFrame:
-    """Keep the pairs whose shingle sets have at least the Jaccard similarity asked for."""
-    wanted = pl.concat([pairs["left"], pairs["right"]]).unique()
-    chosen = documents.filter(pl.col("rank").is_in(wanted.implode())).select("rank", "document")
-    found = texts(chosen["document"]).join(chosen, on="document")
-    shingles = _shingles(word_hashes(found["text"]), settings)
-    sets = {rank: np.unique(shingles.document(index)) for index, rank in enumerate(found["rank"])}
-    # A loop over pairs: each intersects two sorted arrays in C.
-    similarity = [jaccard(sets[left], sets[right]) for left, right in pairs.iter_rows()]
-    return pairs.filter(pl.Series(similarity, dtype=pl.Float64) >= settings.min_jaccard)
+class _Groups:
+    """Union-find over positions; the root of a group is its smallest position, hence its best document."""
+
+    def __init__(self, size: int) -> None:
+        self._array = np.arange(size, dtype=np.uint32)
+        self._parent = self._array.data  # single elements are read far faster through it
+
+    def root(self, position: int) -> int:
+        parent = self._parent
+        while (above := parent[position]) != position:
+            parent[position] = position = parent[above]
+        return position
+
+    def join(self, a: int, b: int) -> None:
+        low, high = sorted((self.root(a), self.root(b)))
+        self._parent[high] = low
+
+    def best(self) -> Numbers:
+        """Return the root of every position."""
+        best = self._array.astype(np.int64)
+        for position in np.flatnonzero(best != np.arange(len(best))).tolist():
+            best[position] = self.root(position)
+        return best
 
 
-def jaccard(left: Hashes, right: Hashes) -> float:
-    """Return the Jaccard similarity of two sets, given as arrays without repeats."""
-    shared = len(np.intersect1d(left, right, assume_unique=True))
-    return shared / (len(left) + len(right) - shared)
+class _ShingleSets:
+    """The shingle sets of some documents in a file: `sets[position]` is sorted and without repeats.
 
+    The file is read piece by piece and not mapped, so that it takes none of the memory that a process is allowed.
+    """
 
-def _components(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Return `rank`, `best` (the smallest rank it is connected to) of every rank that is not itself the best, by union-find."""
-    parent: dict[int, int] = {}
+    def __init__(self, path: Path, segments: Segments, ranked: Numbers, chosen: Bools, ngram: int) -> None:
+        self._path = path
+        position = np.zeros(len(segments), np.uint32)
+        position[ranked] = np.arange(len(ranked))
+        wanted = np.zeros(len(segments), bool)
+        wanted[ranked[chosen]] = True
+        self._end = np.zeros(len(ranked), np.int64)
+        self._size = np.zeros(len(ranked), np.uint32)
+        written = 0
+        with path.open("wb") as file:
+            for numbers, texts in segments.texts(wanted):
+                shingled = shingles(word_hashes(texts), ngram)
+                for index, place in enumerate(position[numbers]):
+                    content = np.unique(shingled.document(index))
+                    file.write(content.tobytes())
+                    written += content.nbytes
+                    self._end[place], self._size[place] = written, content.nbytes
 
-    def root(rank: int) -> int:
-        while (above := parent.get(rank, rank)) != rank:
-            parent[rank] = rank = parent.get(above, above)
-        return rank
+    def __getitem__(self, position: int) -> Hashes:
+        size = int(self._size[position])
+        return np.frombuffer(os.pread(self._file.fileno(), size, int(self._end[position]) - size), np.uint64)
 
-    for left, right in pairs.select("left", "right").iter_rows():  # a loop over pairs: each step depends on the one before
-        low, high = sorted((root(left), root(right)))
-        if low != high:
-            parent[high] = low
-    found = {rank: root(rank) for rank in list(parent)}
-    return pl.DataFrame(
-        [(rank, best) for rank, best in found.items() if rank != best],
-        schema={"rank": pairs.schema["left"], "best": pairs.schema["left"]},
-        orient="row",
-    )
+    def __enter__(self) -> "_ShingleSets":
+        self._file = self._path.open("rb")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+        self._path.unlink()

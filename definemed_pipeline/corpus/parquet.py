@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 import polars as pl
 import pyarrow.parquet as pq
 
 ROWS_PER_GROUP = 10_000  # some 30 MB of text: a reader's unit of memory
-Schema = Mapping[str, type[pl.DataType]]
+Schema: TypeAlias = Mapping[str, "pl.DataType | type[pl.DataType]"]
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
@@ -22,8 +22,8 @@ class ParquetStream:
     Row groups do not depend on how the rows were cut into frames.
     """
 
-    def __init__(self, path: Path, schema: Schema) -> None:
-        self._empty = pl.DataFrame(schema=schema)
+    def __init__(self, path: Path, schema: Schema, rows_per_group: int = ROWS_PER_GROUP) -> None:
+        self._empty, self._rows_per_group = pl.DataFrame(schema=schema), rows_per_group
         self._held, self._rows = [self._empty], 0
         self._writer = pq.ParquetWriter(path, self._empty.to_arrow().schema, compression="zstd", compression_level=3)
 
@@ -36,13 +36,13 @@ class ParquetStream:
         self._writer.close()
 
     def write(self, frame: pl.DataFrame) -> None:
-        """Append a frame's rows; it has the file's columns, in any order."""
-        self._held.append(frame.select(self._empty.columns))
+        """Append a frame's rows; it has the file's columns, in any order, in types that can be cast to the file's."""
+        self._held.append(frame.select(pl.col(name).cast(dtype) for name, dtype in self._empty.schema.items()))
         self._rows += frame.height
-        if self._rows >= ROWS_PER_GROUP:
-            whole = self._rows - self._rows % ROWS_PER_GROUP
+        if self._rows >= self._rows_per_group:
+            whole = self._rows - self._rows % self._rows_per_group
             rows = pl.concat(self._held)
-            self._writer.write_table(rows.head(whole).to_arrow(), row_group_size=ROWS_PER_GROUP)
+            self._writer.write_table(rows.head(whole).to_arrow(), row_group_size=self._rows_per_group)
             self._held, self._rows = [rows.slice(whole)], self._rows - whole
 
 

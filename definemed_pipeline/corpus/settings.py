@@ -80,14 +80,17 @@ class AnnotationSettings:
 
 
 @settings
-class NearDuplicateSettings:
-    """MinHash with banding: documents whose Jaccard similarity is s meet in a band with probability 1 - (1 - s^r)^b,
-    where b is `bands` and r is `num_perm / bands`; 14 bands of 8 rows put the steepest slope near s = 0.72."""
+class MedicalDocumentsSettings:
+    """How documents are made comparable: MinHash with banding.
+
+    Documents whose Jaccard similarity is s meet in a band with probability 1 - (1 - s^r)^b, where b is `bands` and r is
+    `num_perm / bands`; 14 bands of 8 rows put the steepest slope near s = 0.72.
+    """
 
     num_perm: int = setting(default=112, at_least=8, at_most=1024)
     bands: int = setting(default=14, at_least=1)
     ngram: int = setting(default=5, at_least=1)  # words per shingle
-    min_jaccard: float = setting(default=0.75, above=0, at_most=1)  # of the exact shingle sets of two candidates
+    seed: int = setting(default=0, at_least=0)  # of the permutations
 
     def __post_init__(self) -> None:
         if self.num_perm % self.bands:
@@ -95,11 +98,34 @@ class NearDuplicateSettings:
 
 
 @settings
-class FinemedDeSettings:
-    """Which of the classified documents enter the corpus, and how it is written."""
+class BenchmarkLeaksSettings:
+    """When a document counts as quoting a question of the evaluation."""
 
-    near_duplicates: NearDuplicateSettings = setting(factory=NearDuplicateSettings)
+    ngram: int = setting(default=13, at_least=1)  # words in a row; a shorter question counts as a whole
+
+
+@settings
+class DatasetCardSettings:
+    """What the corpus's dataset card says that was not measured.
+
+    `languages` are ISO 639-1 codes, `license` is the Hub's identifier of the licence under which the source may be passed on, `source` says in a
+    sentence of markdown where the documents come from, at which revision.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    license: str
+    source: str
+    field: str
+    limits: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+@settings
+class FinemedDeSettings:
+    """Which of the medical documents enter the corpus, and how it is written and described."""
+
+    card: DatasetCardSettings
     min_words: int = setting(default=50, at_least=1)
-    decontamination_ngram: int = setting(default=13, at_least=1)  # words in a row; a shorter question counts as a whole
+    min_jaccard: float = setting(default=0.75, above=0, at_most=1)  # of the exact shingle sets of two near duplicates
     rows_per_file: int = setting(default=200_000, at_least=1)
-    seed: int = setting(default=0, at_least=0)  # of the MinHash permutations

@@ -6,12 +6,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 matplotlib.use("agg")
 INK, ACCENT, MUTED = "#1f3044", "#c2410c", "#8a97a6"
 COLOURS = ("#2563a8", ACCENT, "#3f8f5f", "#8a5fb0", MUTED)
+THOUSANDS = StrMethodFormatter("{x:,.10g}")
+NAMED = 16  # columns of a picture that have room for their name
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, threshold: float | None = None) -> str:
@@ -39,8 +43,14 @@ def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], *, x_label:
     return _markdown(figure, y_label)
 
 
-def bars(values: Mapping[str, float], *, label: str, intervals: Mapping[str, tuple[float, float]] | None = None) -> str:
-    """Draw one horizontal bar per name, with 95 % intervals where given."""
+def bars(
+    values: Mapping[str, float],
+    *,
+    label: str,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    logarithmic: bool = False,
+) -> str:
+    """Draw one horizontal bar per name, with 95 % intervals where given; counts on a logarithmic scale carry their number."""
     figure, axes = _canvas(height=0.8 + 0.32 * len(values))
     names = list(values)[::-1]
     errors = None
@@ -49,9 +59,42 @@ def bars(values: Mapping[str, float], *, label: str, intervals: Mapping[str, tup
             [max(0.0, values[name] - intervals[name][0]) for name in names],
             [max(0.0, intervals[name][1] - values[name]) for name in names],
         ]
-    axes.barh(names, [values[name] for name in names], xerr=errors, color=COLOURS[0], ecolor=INK, capsize=3)
+    drawn = axes.barh(names, [values[name] for name in names], xerr=errors, color=COLOURS[0], ecolor=INK, capsize=3)
+    if logarithmic:
+        axes.set_xscale("symlog", linthresh=1)
+        axes.bar_label(drawn, [f"{values[name]:,}" for name in names], padding=3, color=INK, fontsize=9)
+        axes.margins(x=0.25)
+    elif not intervals:
+        axes.xaxis.set_major_formatter(THOUSANDS)
     axes.set_xlabel(label)
     return _markdown(figure, label)
+
+
+def columns(values: Mapping[str, float], *, label: str) -> str:
+    """Draw one column per name, in the order given; of many, only some are named."""
+    figure, axes = _canvas(height=3.4)
+    names = list(values)
+    axes.bar(range(len(names)), list(values.values()), color=COLOURS[0])
+    step = -(-len(names) // NAMED)
+    axes.set_xticks(range(0, len(names), step), names[::step], rotation=40, ha="right")
+    axes.yaxis.set_major_formatter(THOUSANDS)
+    axes.set_ylabel(label)
+    return _markdown(figure, label)
+
+
+def table(frame: pl.DataFrame) -> str:
+    """Write a small frame as a markdown table."""
+    numeric = [dtype.is_numeric() for dtype in frame.dtypes]
+    lines = [
+        "| " + " | ".join(name.replace("_", " ") for name in frame.columns) + " |",
+        "|" + "|".join("---:" if is_number else "---" for is_number in numeric) + "|",
+    ]
+    for row in frame.iter_rows():
+        cells = (
+            f"{cell:,}" if is_number else str(cell).replace("|", "\\|") for cell, is_number in zip(row, numeric, strict=True)
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], float], *, label: str) -> str:

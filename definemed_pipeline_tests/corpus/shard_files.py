@@ -9,15 +9,19 @@ import polars as pl
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.corpus.benchmark_leaks import find_leaks
 from definemed_pipeline.corpus.lexicon import lexicon_location
+from definemed_pipeline.corpus.medical_documents import collect_medical_documents
 from definemed_pipeline.corpus.register import register_shard
 from definemed_pipeline.corpus.sampling_frames import ASSET as FRAMES
 from definemed_pipeline.corpus.sampling_frames import build_frame
-from definemed_pipeline.corpus.settings import SamplingFrameSettings
+from definemed_pipeline.corpus.settings import BenchmarkLeaksSettings, MedicalDocumentsSettings, SamplingFrameSettings
 from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA, Shard, open_shard
 from definemed_pipeline.corpus.sources.listing import list_source
 from definemed_pipeline.corpus.sources.settings import ParquetSource
 from definemed_pipeline_tests.conftest import build_artifact
+
+MEDICAL_DOCUMENTS = MedicalDocumentsSettings()
 
 
 def documents(texts: Sequence[str | None], ids: Sequence[str] | None = None, **columns: Any) -> pl.DataFrame:
@@ -93,6 +97,29 @@ def score_by_word(store: Store, shards: Sequence[Manifest], word: str = "medizin
 
     section = ParquetSource(files=("x",))
     return [build_artifact(store, "classifier_scores", score, section, partition=m.partition, inputs=[m]) for m in shards]
+
+
+def collect(
+    store: Store, shards: Sequence[Manifest], scores: Sequence[Manifest], section: MedicalDocumentsSettings = MEDICAL_DOCUMENTS
+) -> list[Manifest]:
+    """Build the segments of scored shards."""
+    return [
+        build_artifact(
+            store, "medical_documents", collect_medical_documents, section, partition=shard.partition, inputs=[shard, one]
+        )
+        for shard, one in zip(shards, scores, strict=True)
+    ]
+
+
+def search(store: Store, segments: Sequence[Manifest], questions: Mapping[str, str], ngram: int = 8) -> list[Manifest]:
+    """Look for questions (name -> file) in segments."""
+    section = BenchmarkLeaksSettings(ngram=ngram)
+    return [
+        build_artifact(
+            store, "benchmark_leaks", find_leaks, section, partition=one.partition, inputs=[one], sources=dict(questions)
+        )
+        for one in segments
+    ]
 
 
 def contents(folder: Path) -> Mapping[str, bytes]:

@@ -4,23 +4,40 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus import assemble
+from definemed_pipeline.corpus import assemble, benchmark_leaks, merge
 from definemed_pipeline.corpus.assemble import assemble_corpus
-from definemed_pipeline.corpus.settings import FinemedDeSettings
+from definemed_pipeline.corpus.settings import (
+    AnnotationSettings,
+    DatasetCardSettings,
+    FinemedDeSettings,
+    MedicalDocumentsSettings,
+)
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
 from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.conftest import REAL_TEXT, build_artifact
-from definemed_pipeline_tests.corpus.shard_files import contents, documents, register, score_by_word, write_shard
-from definemed_pipeline_tests.corpus.test_annotations import gold_file
+from definemed_pipeline_tests.corpus.shard_files import (
+    collect,
+    contents,
+    documents,
+    register,
+    score_by_word,
+    search,
+    write_shard,
+)
 from definemed_pipeline_tests.corpus.test_decontaminate import LONG, questions_file
 from definemed_pipeline_tests.corpus.test_deduplicate import edited, text
 
-SECTION = FinemedDeSettings(min_words=10, decontamination_ngram=8, rows_per_file=3)
+CARD = DatasetCardSettings(
+    name="Beispiel", languages=("de",), license="odc-by", source="Aus dem Netz.", field="medicine", limits=("Nur ein Test.",)
+)
+SECTION = FinemedDeSettings(card=CARD, min_words=10, rows_per_file=3)
+QUESTIONS = ({"id": "q", "question": LONG, "choices": []}, {"id": "unseen", "question": "Ganz anderes fragt hier niemand nach"})
 
 
 def medical(seed: int) -> str:
@@ -44,32 +61,50 @@ def world() -> dict[str, pl.DataFrame]:
         "clean2": medical(2),
         "copy1": medical(1).upper(),
         "near2": edited(medical(2), 30),
-        "twice": medical(6),
+        "twice": medical(6)[:-8],
         "nearquotes": medical(5),
         "clean3": medical(3),
     }
     return {name: documents(list(texts.values()), list(texts)) for name, texts in (("s0", first), ("s1", second))}
 
 
+def annotated(store: Store, gold: Mapping[str, bool | None] | None = None) -> Manifest:
+    """Build the artifact in which the annotator left the gold documents it found in the shards."""
+    labels = gold or {}
+
+    def write(draft: Draft[Any]) -> None:
+        pl.DataFrame(
+            {
+                "id": ["a sampled one", *labels],
+                "role": ["sample", *["gold"] * len(labels)],
+                "gold_is_medical": [None, *labels.values()],
+            },
+            schema={"id": pl.String, "role": pl.String, "gold_is_medical": pl.Boolean},
+        ).write_parquet(draft.folder / "annotations.parquet")
+
+    return build_artifact(store, "annotations", write, AnnotationSettings(seed=len(labels)))
+
+
+def gathered(
+    store: Store, folder: Path, frames: Mapping[str, pl.DataFrame] | None = None
+) -> tuple[list[Manifest], dict[str, str]]:
+    """Build everything a corpus is assembled from, and return it with the files of questions."""
+    shards = register(store, *(write_shard(folder, name, frame) for name, frame in (frames or world()).items()))
+    questions = {"benchmark/b": questions_file(folder, *QUESTIONS).location}
+    segments = collect(store, shards, score_by_word(store, shards))
+    return [*segments, *search(store, segments, questions)], questions
+
+
 def assembled(
     store: Store,
     folder: Path,
     section: FinemedDeSettings = SECTION,
-    sources: Mapping[str, str] | None = None,
+    gold: Mapping[str, bool | None] | None = None,
     **frames: pl.DataFrame,
 ) -> Manifest:
-    shards = register(store, *(write_shard(folder, name, frame) for name, frame in (frames or world()).items()))
-    questions = questions_file(
-        folder, {"id": "q", "question": LONG, "choices": []}, {"id": "unseen", "question": "Ganz anderes fragt hier niemand nach"}
-    )
-    return build_artifact(
-        store,
-        "finemed_de",
-        assemble_corpus,
-        section,
-        inputs=[*shards, *score_by_word(store, shards)],
-        sources={"benchmark/b": questions.location, **(sources or {})},
-    )
+    inputs, questions = gathered(store, folder, frames)
+    inputs.append(annotated(store, gold))
+    return build_artifact(store, "finemed_de", assemble_corpus, section, inputs=inputs, sources=questions)
 
 
 def corpus(store: Store, manifest: Manifest) -> pl.DataFrame:
@@ -80,11 +115,11 @@ def test_every_document_is_counted_once_under_the_first_rule_that_applies(store:
     manifest = assembled(store, tmp_path)
     dropped = pl.read_parquet(store.folder(manifest) / "dropped.parquet")
     assert dropped.select("id", "shard", "row", "reason", "detail").rows() == [
-        ("copy1", "s1", 1, "exact_duplicate", "clean1"),
         ("leak", "s0", 1, "benchmark_leak", "benchmark/b:q"),
-        ("near2", "s1", 2, "near_duplicate", "clean2"),
-        ("quotes", "s0", 7, "benchmark_leak", "benchmark/b:q"),
         ("short", "s0", 5, "too_short", "2 words"),
+        ("quotes", "s0", 7, "benchmark_leak", "benchmark/b:q"),
+        ("copy1", "s1", 1, "exact_duplicate", "clean1"),
+        ("near2", "s1", 2, "near_duplicate", "clean2"),
         ("twice", "s1", 3, "duplicate_id", "s0 row 6"),
     ]
     assert {
@@ -145,9 +180,9 @@ def test_every_question_is_reported_with_the_documents_that_leak_it(store: Store
 
 def test_gold_judges_the_corpus_without_copies_and_leaks(store: Store, tmp_path: Path) -> None:
     labels = {"clean1": True, "clean2": False, "short": True, "other1": False, "null": False, "empty": True}
-    excused = {"copy1": True, "near2": True, "leak": True, "clean3": None, "not in any shard": True}
-    metrics = assembled(store, tmp_path, sources={"gold": gold_file(tmp_path, labels | excused)}).metrics
-    assert (metrics["gold_documents"], metrics["gold_left_out"]) == (6, 5)
+    excused = {"copy1": True, "near2": True, "leak": True, "clean3": None}
+    metrics = assembled(store, tmp_path, gold=labels | excused).metrics
+    assert (metrics["gold_documents"], metrics["gold_left_out"]) == (6, 4)
     assert (metrics["true_positives"], metrics["false_positives"], metrics["false_negatives"], metrics["true_negatives"]) == (
         1,
         1,
@@ -163,6 +198,10 @@ def test_statistics_agree_with_the_corpus(store: Store, tmp_path: Path) -> None:
     folder, table = store.folder(manifest) / "statistics", corpus(store, manifest)
     assert pl.read_parquet(folder / "by_dump.parquet").rows() == [("CC-MAIN-2024-10", 5, table["words"].sum())]
     assert pl.read_parquet(folder / "by_host.parquet").rows() == [("example.de", 5, table["words"].sum())]
+    assert pl.read_parquet(folder / "by_domain.parquet").rows() == [("example.de", 1, 5, table["words"].sum())]
+    fates = dict(pl.read_parquet(folder / "by_fate.parquet").iter_rows())
+    assert fates["kept"] == 5
+    assert sum(fates.values()) == manifest.metrics["documents"]
     histogram = pl.read_parquet(folder / "probability_histogram.parquet")
     assert histogram.filter(pl.col("documents") > 0).rows() == [(0.9, 0.95, 5)]
     assert histogram.height == 20
@@ -184,40 +223,94 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_a_rerun_after_a_kill_writes_the_same_bytes_and_still_finds_the_leaks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def kill(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["best_first", "near_duplicates", "write_merged", "_write_dropped", "_write_leaks", "write_statistics", "write_dataset_card"],
+)
+def test_a_rerun_after_a_kill_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     untouched, killed = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
     expected = contents(untouched.folder(assembled(untouched, tmp_path / "web")))
-
-    def kill(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    for step in ("find_duplicates", "_write_data", "write_statistics"):
-        with monkeypatch.context() as patch:
-            patch.setattr(assemble, step, kill)
-            with pytest.raises(KeyboardInterrupt):
-                assembled(killed, tmp_path / "web")
+    with monkeypatch.context() as patch:
+        patch.setattr(assemble, step, kill)
+        with pytest.raises(KeyboardInterrupt):
+            assembled(killed, tmp_path / "web")
     assert contents(killed.folder(assembled(killed, tmp_path / "web"))) == expected
 
 
-def test_a_shard_taken_whole_is_not_read_again_after_a_kill(
+def test_a_resumed_decontamination_forgets_nothing_that_it_had_found_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer's run that was killed and resumed knew only the leaks it found after the resumption, and let the others through."""
+    untouched, killed = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    monkeypatch.setattr(benchmark_leaks, "READ_AT_ONCE", 2)
+    expected = assembled(untouched, tmp_path / "web")
+
+    def die_after(calls: int) -> None:
+        original, made = benchmark_leaks.word_hashes, 0
+
+        def once_more(texts: pl.Series) -> Any:
+            nonlocal made
+            made += 1
+            if made > calls:
+                raise KeyboardInterrupt
+            return original(texts)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(benchmark_leaks, "word_hashes", once_more)
+            with pytest.raises(KeyboardInterrupt):
+                assembled(killed, tmp_path / "web")
+
+    for calls in (0, 1, 2, 4, 2):  # in each of the three batches of s0, whose leaks stand in two of them, then in two of s1
+        die_after(calls)
+    with monkeypatch.context() as patch:
+        patch.setattr(merge._Cursor, "take", kill)
+        with pytest.raises(KeyboardInterrupt):
+            assembled(killed, tmp_path / "web")
+    resumed = assembled(killed, tmp_path / "web")
+    assert contents(killed.folder(resumed)) == contents(untouched.folder(expected))
+    assert resumed.metrics == expected.metrics
+    assert resumed.metrics["dropped_benchmark_leak"] == 2
+
+
+def test_documents_are_taken_to_the_corpus_whatever_shards_they_stand_in(tmp_path: Path) -> None:
+    """One shard, several, or the same ones the other way round: the same rows, but for the name of the shard."""
+    everything = pl.concat(world().values())
+    divisions = {
+        "one": {"all": everything},
+        "several": {f"s{number}": everything[4 * number : 4 * number + 4] for number in range(4)},
+        "turned": {f"s{number}": everything[::-1][3 * number : 3 * number + 3] for number in range(5)},
+    }
+    found = {
+        name: corpus(store := Store(str(tmp_path / name)), assembled(store, tmp_path / f"web {name}", **frames)).drop("shard")
+        for name, frames in divisions.items()
+    }
+    assert found["one"].equals(found["several"])
+    assert found["one"].equals(found["turned"])
+
+
+def test_the_files_are_merged_in_row_groups_from_many_segments(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: dict[str, float] = {}
-
-    def look(draft: Draft[Any], *_: Any) -> None:
-        kept.update({path.name: path.stat().st_mtime_ns for path in (draft.checkpoints / "taken").iterdir()})
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(assemble, "_count", lambda *arguments: look(arguments[-1]))
-    seen = []
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            assembled(store, tmp_path)
-        seen.append(dict(kept))
-    assert seen[0] == seen[1]
-    assert seen[0].keys() == {"s0.parquet", "s1.parquet"}
+    monkeypatch.setattr(merge, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr("definemed_pipeline.corpus.segments.ROWS_PER_GROUP", 3)
+    frames = {
+        f"s{shard}": documents(
+            [medical(100 * shard + row) for row in range(8)], [f"id{(7 * (8 * shard + row)) % 24:02}" for row in range(8)]
+        )
+        for shard in range(3)
+    }
+    section = FinemedDeSettings(card=CARD, min_words=10, rows_per_file=10)
+    manifest = assembled(store, tmp_path, section, **frames)
+    files = sorted((store.folder(manifest) / "data").iterdir())
+    groups = [
+        [pq.read_metadata(file).row_group(n).num_rows for n in range(pq.read_metadata(file).num_row_groups)] for file in files
+    ]
+    assert groups == [[4, 4, 2], [4, 4, 2], [4]]
+    assert corpus(store, manifest).select("id", "text").equals(pl.concat(frames.values()).sort("id").select("id", "text"))
 
 
 @pytest.mark.parametrize("texts", [[], [None, ""], ["Die Brücke"], ["Medizin kurz"]])
@@ -234,32 +327,59 @@ def test_an_empty_shard_beside_full_ones_changes_nothing(store: Store, tmp_path:
     assert assembled(store, tmp_path, **world(), s2=documents([])).metrics["kept"] == 5
 
 
-def test_scores_of_another_shard_are_noticed(store: Store, tmp_path: Path) -> None:
-    first, second = register(store, *(write_shard(tmp_path, name, frame) for name, frame in world().items()))
-    (scores,) = score_by_word(store, [first])
-    strange = build_artifact(
-        store,
-        "classifier_scores",
-        lambda draft: pl.read_parquet(store.folder(scores) / "scores.parquet").write_parquet(draft.folder / "scores.parquet"),
-        SECTION,
-        partition=second.partition,
-        inputs=[second],
+def test_segments_signed_in_two_ways_are_refused(store: Store, tmp_path: Path) -> None:
+    inputs, questions = gathered(store, tmp_path)
+    shards = register(store, *(write_shard(tmp_path, name, frame) for name, frame in world().items()))
+    (other,) = collect(store, shards[1:], score_by_word(store, shards[1:]), MedicalDocumentsSettings(seed=1))
+    leaks = search(store, [inputs[0], other], questions)
+    with pytest.raises(
+        UserError, match=r"medical_documents: 1 shards \(s.\) were made with other settings or libraries .* materialize"
+    ):
+        build_artifact(
+            store, "finemed_de", assemble_corpus, SECTION, inputs=[inputs[0], other, *leaks, annotated(store)], sources=questions
+        )
+
+
+def test_leaks_of_other_questions_than_the_recipe_names_are_refused(store: Store, tmp_path: Path) -> None:
+    inputs, _ = gathered(store, tmp_path)
+    newer = {"benchmark/b": questions_file(tmp_path, *QUESTIONS, {"id": "new", "question": LONG[::-1]}, name="newer").location}
+    with pytest.raises(UserError, match=r"benchmark_leaks: 2 shards \(s0, s1\) were made for other questions"):
+        build_artifact(store, "finemed_de", assemble_corpus, SECTION, inputs=[*inputs, annotated(store)], sources=newer)
+
+
+def test_leaks_of_documents_that_were_collected_anew_since_are_refused(store: Store, tmp_path: Path) -> None:
+    (first, second, *leaks), questions = gathered(store, tmp_path)
+    shards = register(store, *(write_shard(tmp_path, name, frame) for name, frame in world().items()))
+    segments = collect(store, shards, score_by_word(store, shards), MedicalDocumentsSettings(seed=1))
+    assert [one.partition for one in segments] == [first.partition, second.partition]
+    with pytest.raises(UserError, match=r"benchmark_leaks: 2 shards .* were made from other documents"):
+        build_artifact(
+            store, "finemed_de", assemble_corpus, SECTION, inputs=[*segments, *leaks, annotated(store)], sources=questions
+        )
+
+
+def test_documents_taken_by_another_classifier_are_refused(store: Store, tmp_path: Path) -> None:
+    inputs, questions = gathered(store, tmp_path)
+    classifier = build_artifact(
+        store, "medical_classifier", lambda draft: draft.write_json("classifier.json", {}), AnnotationSettings()
     )
-    with pytest.raises(ValueError, match="does not score shard s1"):
-        build_artifact(store, "finemed_de", assemble_corpus, SECTION, inputs=[first, second, scores, strange])
+    with pytest.raises(UserError, match=r"classifier_scores: 2 shards .* were made by another classifier"):
+        build_artifact(
+            store, "finemed_de", assemble_corpus, SECTION, inputs=[*inputs, annotated(store), classifier], sources=questions
+        )
 
 
 @pytest.mark.real_text
 def test_real_text_goes_through_with_counts_that_add_up(store: Store) -> None:
     shards = register(store, str(REAL_TEXT / "0*.parquet"))
-    scores = score_by_word(store, shards, "krank")
+    segments = collect(store, shards, score_by_word(store, shards, "krank"))
+    gold = dict(pl.read_parquet(REAL_TEXT / "labels.parquet", columns=["id", "is_medical"]).iter_rows())
     manifest = build_artifact(
         store,
         "finemed_de",
         assemble_corpus,
-        FinemedDeSettings(),
-        inputs=[*shards, *scores],
-        sources={"gold": str(REAL_TEXT / "labels.parquet")},
+        FinemedDeSettings(card=CARD),
+        inputs=[*segments, *search(store, segments, {}), annotated(store, gold)],
     )
     metrics = manifest.metrics
     assert metrics["documents"] == 618

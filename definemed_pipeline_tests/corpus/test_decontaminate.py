@@ -83,6 +83,21 @@ def test_leaks_are_those_a_search_for_the_words_finds(
     assert leaks(source, [" ".join(words) for words in texts], n) == expected
 
 
+def test_a_line_separator_of_unicode_within_a_question_does_not_cut_its_line(tmp_path: Path) -> None:
+    source = questions_file(tmp_path, {"id": "r", "question": "Kurz"})
+    path = Path(source.location)
+    path.write_text(
+        path.read_text("utf-8") + json.dumps({"id": "q", "question": f"{LONG}\u2028\x85?"}, ensure_ascii=False), "utf-8"
+    )
+    assert leaks(source, [LONG]) == [(0, "q")]
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(UserError, match=r"benchmark/b: .*x\.jsonl cannot be read as UTF-8 text"):
+        read_questions([Source(name="benchmark/b", location=str(tmp_path / "x.jsonl"), digest="")], 8)
+
+
 def test_without_questions_nothing_leaks() -> None:
     assert read_questions([], 8).leaks(word_hashes(pl.Series([LONG]))).is_empty()
 
@@ -96,6 +111,7 @@ def test_without_questions_nothing_leaks() -> None:
         ('{"id": "x", "question": 7}', "line 2 .*question and choices must be text"),
         ('{"id": "x", "question": "a", "choices": [1]}', "line 2 .*question and choices must be text"),
         ("[1]", "line 2"),
+        ("[" * 100_000, "line 2"),
     ],
 )
 def test_a_line_that_does_not_fit_is_named(tmp_path: Path, line: str, message: str) -> None:

@@ -18,6 +18,8 @@ ASSETS = [
     "medical_classifier",
     "base_models",
     "classifier_scores",
+    "medical_documents",
+    "benchmark_leaks",
     "finemed_de",
     "cpt_corpus",
     "cpt_checkpoints",
@@ -33,7 +35,9 @@ PATIENCE_SECONDS = 300
 
 def test_every_asset_and_partition_is_in_the_lake(finished):
     shards, models = ["000_00000", "000_00001"], ["demo-mistral", "demo-qwen2"]
-    partitions = {"fineweb2_shards": shards, "sampling_frames": shards, "classifier_scores": shards}
+    partitions = dict.fromkeys(
+        ("fineweb2_shards", "sampling_frames", "classifier_scores", "medical_documents", "benchmark_leaks"), shards
+    )
     partitions |= {
         "annotations": ["_"],
         "medical_classifier": ["_"],

@@ -6,22 +6,25 @@ import polars as pl
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.corpus.assemble import assemble_corpus
 from definemed_pipeline.defs import plots
-from definemed_pipeline.defs.corpus.classifier_scores import classifier_scores
-from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
+from definemed_pipeline.defs.corpus.annotations import annotations
+from definemed_pipeline.defs.corpus.benchmark_leaks import benchmark_leaks, evaluation_sources
+from definemed_pipeline.defs.corpus.medical_classifier import medical_classifier
+from definemed_pipeline.defs.corpus.medical_documents import medical_documents
 from definemed_pipeline.defs.materialization import OWNERS, blocking, build_here, check, code_version, result
 from definemed_pipeline.defs.resources import Lake
 from definemed_pipeline.recipe import active_recipe
 
 SECTION = active_recipe().finemed_de
 CHECKS = active_recipe().checks
+SHOWN = 12  # of the largest domains
 
 
 @dg.asset(
     group_name="corpus",
     kinds={"polars", "duckdb", "parquet"},
     owners=OWNERS,
-    deps=[fineweb2_shards, classifier_scores],
-    code_version=code_version("1", SECTION),
+    deps=[annotations, medical_classifier, medical_documents, benchmark_leaks],
+    code_version=code_version("2", SECTION),
     check_specs=blocking(
         "finemed_de",
         enough_documents="The corpus holds at least the recipe's number of documents.",
@@ -36,8 +39,13 @@ def finemed_de(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeR
         lake,
         assemble_corpus,
         section=SECTION,
-        inputs=[*lake.artifacts("fineweb2_shards", shards), *lake.artifacts("classifier_scores", shards)],
-        sources=lake.sources({"gold": active_recipe().annotations.gold, **evaluation_sources()}),
+        inputs=[
+            lake.artifact("annotations"),
+            lake.artifact("medical_classifier"),
+            *lake.artifacts("medical_documents", shards),
+            *lake.artifacts("benchmark_leaks", shards),
+        ],
+        sources=lake.sources(evaluation_sources()),
     )
     kept, documents = manifest.metrics["kept"], manifest.metrics["documents"]
     dropped = {name: count for name, count in manifest.metrics.items() if name == "not_medical" or name.startswith("dropped_")}
@@ -46,7 +54,7 @@ def finemed_de(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeR
         lake,
         manifest,
         table="data/*.parquet",
-        plots=_pictures(lake, manifest, dropped, kept),
+        plots=_pictures(lake, manifest),
         checks=[
             check("enough_documents", kept >= CHECKS.corpus_documents, kept=kept, floor=CHECKS.corpus_documents),
             check("counts_add_up", kept + sum(dropped.values()) == documents, kept=kept, dropped=dropped, documents=documents),
@@ -54,21 +62,27 @@ def finemed_de(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeR
     )
 
 
-def evaluation_sources() -> dict[str, str | None]:
-    """Return every file of questions and instructions the models will be tested on: none of it may be in the corpus."""
-    return {**active_recipe().benchmark_scores.sources(), **active_recipe().responses.sources()}
-
-
-def _pictures(lake: Lake, manifest: Manifest, dropped: dict[str, int], kept: int) -> dict[str, str]:
-    statistics = lake.store.folder(manifest) / "statistics"
-    histogram = pl.read_parquet(statistics / "probability_histogram.parquet").sort("low")
-    hosts = pl.read_parquet(statistics / "by_host.parquet").head(12)
+def _pictures(lake: Lake, manifest: Manifest) -> dict[str, str]:
+    """Return what people look at: pictures, and the same numbers as tables."""
+    folder = lake.store.folder(manifest)
+    names = ("probability_histogram", "by_dump", "by_domain", "by_host", "by_fate")
+    histogram, dumps, domains, hosts, fates = (pl.read_parquet(folder / "statistics" / f"{name}.parquet") for name in names)
+    leaks = pl.read_parquet(folder / "leaks.parquet", columns=["benchmark", "leaked_documents"])
+    leaked = leaks.group_by("benchmark").agg(questions=pl.len(), leaked=(pl.col("leaked_documents") > 0).sum()).sort("benchmark")
     return {
+        "fate_of_documents": plots.bars(
+            {fate.replace("_", " "): count for fate, count in fates.iter_rows()}, label="documents", logarithmic=True
+        ),
         "probabilities": plots.histogram(
             [*histogram["low"].to_list(), histogram["high"][-1]],
             histogram["documents"].to_list(),
             label="medical probability of the kept documents",
         ),
-        "top_hosts": plots.bars(dict(hosts.select("host", "documents").iter_rows()), label="documents"),
-        "fate_of_documents": plots.bars(dropped | {"kept": kept}, label="documents"),
+        "documents_by_dump": plots.columns(dict(dumps.select("dump", "documents").iter_rows()), label="documents"),
+        "largest_domains": plots.bars(dict(domains.head(SHOWN).select("domain", "documents").iter_rows()), label="documents"),
+        "by_dump": plots.table(dumps),
+        "by_domain": plots.table(domains.head(SHOWN)),
+        "by_host": plots.table(hosts.head(SHOWN)),
+        "leaks_by_benchmark": plots.table(leaked),
+        "dataset_card": (folder / "README.md").read_text("utf-8").split("---\n", 2)[2],
     }
