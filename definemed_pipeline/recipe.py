@@ -16,7 +16,11 @@ import pydantic
 import yaml
 
 from definemed_pipeline.compute.settings import ComputeSettings
-from definemed_pipeline.corpus.classifier_settings import ClassifierScoresSettings, MedicalClassifierSettings
+from definemed_pipeline.corpus.classifier_settings import (
+    CascadeCertificateSettings,
+    ClassifierScoresSettings,
+    MedicalClassifierSettings,
+)
 from definemed_pipeline.corpus.settings import AnnotationSettings, FinemedDeSettings, SourceSettings
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.settings import (
@@ -59,6 +63,7 @@ class Recipe(pydantic.BaseModel):
     source: SourceSettings
     annotations: AnnotationSettings
     medical_classifier: MedicalClassifierSettings
+    cascade_certificate: CascadeCertificateSettings
     classifier_scores: ClassifierScoresSettings
     finemed_de: FinemedDeSettings
     base_models: Annotated[

@@ -15,6 +15,7 @@ ASSETS = [
     "fineweb2_shards",
     "annotations",
     "medical_classifier",
+    "cascade_certificate",
     "base_models",
     "classifier_scores",
     "finemed_de",
@@ -36,6 +37,7 @@ def test_every_asset_and_partition_is_in_the_lake(finished):
     partitions |= {
         "annotations": ["_"],
         "medical_classifier": ["_"],
+        "cascade_certificate": ["_"],
         "finemed_de": ["_"],
         "win_rates": ["_"],
         "failure_modes": ["_"],
