@@ -22,7 +22,7 @@ def test_the_whole_graph_is_planned_parents_first():
             for parent in graph.get(next(k for k in graph.get_all_asset_keys() if k.path == [asset])).parent_keys:
                 assert any(name == parent.path[-1] for name, _ in done) or parent.path[-1] in run.assets
             done.add((asset, run.partitions))
-    assert len({asset for asset, _ in done}) == 15
+    assert len({asset for asset, _ in done}) == 16
     assert len(done) == len([pair for run in runs for pair in run.assets])
 
 
@@ -52,9 +52,16 @@ def test_a_partition_waits_only_for_its_own_kind():
     assert [(run.assets[0], run.partitions) for run in runs] == [("fineweb2_shards", ("a",)), ("classifier_scores", ("a",))]
 
 
+def test_the_samples_are_drawn_when_every_frame_is_there():
+    runs = plan("group:corpus")
+    drawing = next(run for run in runs if "annotations" in run.assets)
+    assert ["sampling_frames" in runs[i].assets for i in drawing.after] == [True]
+
+
 def test_a_selection_takes_dagsters_syntax():
     assert {asset for run in plan("group:corpus") for asset in run.assets} == {
         "fineweb2_shards",
+        "sampling_frames",
         "annotations",
         "medical_classifier",
         "cascade_certificate",

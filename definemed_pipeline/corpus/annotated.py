@@ -3,7 +3,6 @@
 Which documents were drawn and how they were labelled stands in `annotations`.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy.typing as npt
 import polars as pl
 
 from definemed_pipeline.corpus.parquet import numbered_row_groups
+from definemed_pipeline.corpus.sampling_frames import keyed_hash
 
 COLUMNS = ["id", "text", "role", "inclusion_weight", "is_medical", "gold_is_medical"]
+SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,8 @@ class Texts:
 
 def read_annotated(path: Path) -> pl.DataFrame:
     """Return every document that has a text: `row`, COLUMNS without `text`, and `text_key`, a hash that equal texts share."""
-    parts = [_without_text(group.drop_nulls("text")) for group in numbered_row_groups(path, COLUMNS)]
+    parts = [
+        group.drop("text").with_columns(text_key=keyed_hash(group["text"], SPLIT_SEED))
+        for group in (group.drop_nulls("text") for group in numbered_row_groups(path, COLUMNS))
+    ]
     return pl.concat(parts)
-
-
-def _without_text(documents: pl.DataFrame) -> pl.DataFrame:
-    """A loop over rows, at about half a million a second: unlike polars' hash it never changes."""
-    digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in documents["text"])
-    keys = pl.Series("text_key", [int.from_bytes(digest, "big") for digest in digests], dtype=pl.UInt64)
-    return documents.drop("text").with_columns(keys)

@@ -4,7 +4,6 @@ Scoring a shard and certifying the cascade read documents by this one way. What 
 is the caller's to say, by a `Gate`.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,19 +17,20 @@ import numpy.typing as npt
 import polars as pl
 
 from definemed_pipeline.artifacts.build import Draft
-from definemed_pipeline.corpus.parquet import write_parquet
+from definemed_pipeline.corpus.parquet import ParquetStream, Schema, write_parquet
+from definemed_pipeline.corpus.sampling_frames import keyed_hash
 from definemed_pipeline.corpus.tokens import Tokens, joined, tokens_of
 from definemed_pipeline.corpus.two_stage import SCORE_SCHEMA, TwoStageClassifier, decide
 
 T = TypeVar("T")
 Bools = npt.NDArray[np.bool_]
 Floats32 = npt.NDArray[np.float32]
-SCHEMA = {"id": pl.String, "row": pl.Int64, **SCORE_SCHEMA}
+SCHEMA: Schema = {"id": pl.String, "row": pl.Int64, **SCORE_SCHEMA}
 SLICE = 2_000  # documents of a row group that stage 1 reads together: they bound memory
 # What gathers before stage 2 computes: batches full of documents of like length, and no more lost by a kill. Or so many documents.
 POOL_BATCHES, POOL_DOCUMENTS = 8, 50_000
 REPORT_SECONDS = 5.0
-AUDIT = b"audit"  # so that the audit's draw has nothing to do with any other draw by a hash of the id
+AUDIT_SEED = int.from_bytes(b"audited")  # no recipe's: the audit's draw has nothing to do with the samples'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,11 @@ class Gate:
         return probabilities < self.threshold
 
     def audits(self, ids: pl.Series) -> Bools:
-        """Tell which of these documents would be audited as rejects: by a keyed hash of the id, the same in every run.
-
-        A loop over rows, at about a million a second: unlike polars' hash it never changes.
-        """
+        """Tell which of these documents would be audited as rejects: by a keyed hash of the id, the same in every run."""
         if not self.audit_share:
             return np.zeros(len(ids), dtype=bool)
-        limit = round(self.audit_share * (1 << 64))
-        digests = (hashlib.blake2b((value or "").encode(), digest_size=8, key=AUDIT).digest() for value in ids)
-        return np.array([int.from_bytes(digest, "big") < limit for digest in digests], dtype=bool)
+        limit = np.uint64(min(round(self.audit_share * (1 << 64)), (1 << 64) - 1))
+        return np.asarray(keyed_hash(ids.fill_null(""), AUDIT_SEED).to_numpy() <= limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +70,9 @@ def score_documents(
     classifier: TwoStageClassifier,
     gate: Gate,
     draft: Draft[Any],
-) -> tuple[pl.DataFrame, int]:
-    """Return SCHEMA for all documents, in their order, and how many of them were scored now.
+    path: Path,
+) -> int:
+    """Write SCHEMA for all documents, in their order, and return how many of them were scored now.
 
     `row_groups(start)` yields `id`, `row` and `text`, from that row group on. Whenever stage 2 has read a pool of batches, a checkpoint is
     written at the end of the row group: a killed run goes on there, with the same batches and hence the same bytes.
@@ -86,13 +83,15 @@ def score_documents(
         draft.report(f"going on after {start:,} row groups that an earlier try finished")
     began, reported, scored = time.monotonic(), 0.0, 0
     for end, scores in _score(row_groups(start), start, classifier, gate, draft.settings.batch_tokens):
-        _keep(scores, path := draft.checkpoints / f"row_groups_{end:08d}.parquet")
-        finished.append(path)
+        finished.append(_keep(scores, draft.checkpoints / f"row_groups_{end:08d}.parquet"))
         scored += scores.height
         if time.monotonic() - reported > REPORT_SECONDS:
             reported = time.monotonic()
             draft.report(f"{end:,} row groups, {scored / (reported - began):,.0f} documents/s")
-    return pl.concat([pl.DataFrame(schema=SCHEMA), *map(pl.read_parquet, finished)]), scored
+    with ParquetStream(path, SCHEMA) as stream:
+        for part in finished:
+            stream.write(pl.read_parquet(part))
+    return scored
 
 
 def _score(
@@ -165,8 +164,9 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def _keep(scores: pl.DataFrame, path: Path) -> None:
+def _keep(scores: pl.DataFrame, path: Path) -> Path:
     """Write a checkpoint so that after a kill it is there whole or not at all."""
     partial = path.with_suffix(".partial")
     write_parquet(scores, partial)
     os.replace(partial, path)
+    return path

@@ -52,16 +52,17 @@ def certify_cascade(draft: Draft[CascadeCertificateSettings]) -> None:
     classifier_folder, started = draft.input("medical_classifier"), time.monotonic()
     unlabelled = draft.input("annotations") / "unlabelled.parquet"
     classifier = TwoStageClassifier(classifier_folder)
-    sweep, scored = score_documents(
-        lambda start: numbered_row_groups(unlabelled, ["id", "text"], start=start), classifier, Gate(), draft
+    path = draft.folder / "sweep.parquet"
+    scored = score_documents(
+        lambda start: numbered_row_groups(unlabelled, ["id", "text"], start=start), classifier, Gate(), draft, path
     )
     seconds = time.monotonic() - started
     validation = pl.read_parquet(classifier_folder / "validation.parquet", columns=["linear_probability", "inclusion_weight"])
     thresholds = grid(validation["linear_probability"].to_numpy(), validation["inclusion_weight"].to_numpy())
+    sweep = pl.read_parquet(path, columns=["linear_probability", "decided_by", "is_medical"])
     read = sweep.filter(pl.col("decided_by") != "empty")
     curve = curve_of(read["linear_probability"], read["is_medical"], thresholds, draft.settings)
     certificate = certificate_of(curve, read.height, int(read["is_medical"].sum()), draft.settings)
-    write_parquet(sweep, draft.folder / "sweep.parquet")
     write_parquet(curve, draft.folder / "curve.parquet")
     draft.write_json("certificate.json", certificate)
     draft.report(certificate["in_words"])

@@ -75,7 +75,7 @@ def lexicon_location(name: str) -> str:
     folder = importlib.resources.files("definemed_pipeline") / "lexicons"
     packaged = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
     if name not in packaged:
-        raise UserError(f"annotations.annotator.lexicon is {name!r}; allowed: {', '.join(packaged)}, or the path of a YAML file")
+        raise UserError(f"lexicon is {name!r}; allowed: {', '.join(packaged)}, or the path of a YAML file")
     return str(folder / f"{name}.yaml")
 
 

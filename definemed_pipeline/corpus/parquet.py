@@ -1,12 +1,14 @@
 """How the corpus's own files are written and read: the same rows give the same bytes, and one row group is in memory at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 import pyarrow.parquet as pq
 
 ROWS_PER_GROUP = 10_000  # some 30 MB of text: a reader's unit of memory
+Schema = Mapping[str, type[pl.DataType]]
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
@@ -14,11 +16,60 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     frame.write_parquet(path, compression="zstd", compression_level=3, row_group_size=ROWS_PER_GROUP, statistics=True)
 
 
-def numbered_row_groups(path: Path, columns: Sequence[str], *, start: int = 0) -> Iterator[pl.DataFrame]:
-    """Yield the row groups from number `start` on: `row` (i64 position in the file) and `columns`."""
+class ParquetStream:
+    """A parquet file that is written frame by frame, no more than a row group in memory; a context manager.
+
+    Row groups do not depend on how the rows were cut into frames.
+    """
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self._empty = pl.DataFrame(schema=schema)
+        self._held, self._rows = [self._empty], 0
+        self._writer = pq.ParquetWriter(path, self._empty.to_arrow().schema, compression="zstd", compression_level=3)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rows:
+            self._writer.write_table(pl.concat(self._held).to_arrow())
+        self._writer.close()
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Append a frame's rows; it has the file's columns, in any order."""
+        self._held.append(frame.select(self._empty.columns))
+        self._rows += frame.height
+        if self._rows >= ROWS_PER_GROUP:
+            whole = self._rows - self._rows % ROWS_PER_GROUP
+            rows = pl.concat(self._held)
+            self._writer.write_table(rows.head(whole).to_arrow(), row_group_size=ROWS_PER_GROUP)
+            self._held, self._rows = [rows.slice(whole)], self._rows - whole
+
+
+def row_groups(path: Path, columns: Sequence[str] | None = None, *, start: int = 0) -> Iterator[pl.DataFrame]:
+    """Yield the row groups of a local file from number `start` on, one in memory at a time; all columns, or these."""
     with pq.ParquetFile(path) as parquet:
-        row = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
         for group in range(start, parquet.num_row_groups):
-            frame = pl.DataFrame(pl.from_arrow(parquet.read_row_group(group, columns=list(columns))))
-            yield frame.select(pl.int_range(row, row + frame.height, dtype=pl.Int64).alias("row"), *columns)
-            row += frame.height
+            frame = pl.DataFrame(pl.from_arrow(parquet.read_row_group(group, columns=columns)))
+            yield frame if columns is None else frame.select(columns)
+
+
+def numbered_row_groups(path: Path, columns: Sequence[str], *, start: int = 0) -> Iterator[pl.DataFrame]:
+    """Yield the same with `row` (i64), each row's position in the file, before the columns."""
+    metadata = pq.read_metadata(path)
+    row = sum(metadata.row_group(group).num_rows for group in range(start))
+    for frame in row_groups(path, columns, start=start):
+        yield frame.select(pl.int_range(row, row + frame.height, dtype=pl.Int64).alias("row"), *columns)
+        row += frame.height
+
+
+def batches(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """Join frames into ones of at least so many rows; the last holds what is left."""
+    held: list[pl.DataFrame] = []
+    for frame in frames:
+        held.append(frame)
+        if sum(part.height for part in held) >= rows:
+            yield pl.concat(held)
+            held = []
+    if held:
+        yield pl.concat(held)

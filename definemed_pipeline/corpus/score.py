@@ -12,7 +12,6 @@ from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.corpus.cascade import Gate, score_documents
 from definemed_pipeline.corpus.certificate import certified_threshold
 from definemed_pipeline.corpus.classifier_settings import ClassifierScoresSettings
-from definemed_pipeline.corpus.parquet import write_parquet
 from definemed_pipeline.corpus.shards import open_shard
 from definemed_pipeline.corpus.two_stage import TwoStageClassifier
 from definemed_pipeline.payload import run_payload
@@ -28,16 +27,17 @@ def score_shard(draft: Draft[ClassifierScoresSettings]) -> None:
     classifier = TwoStageClassifier(draft.input("medical_classifier"))
     threshold = certified_threshold(draft.input("cascade_certificate"))
     started = time.monotonic()
-    scores, scored = score_documents(
+    path = draft.folder / "scores.parquet"
+    scored = score_documents(
         lambda start: shard.row_groups(["id", "text"], start=start),
         classifier,
         Gate(threshold=threshold, audit_share=draft.settings.audit_share),
         draft,
+        path,
     )
-    write_parquet(scores, draft.folder / "scores.parquet")
     seconds = time.monotonic() - started
     draft.metrics |= {
-        **count(scores),
+        **count(pl.read_parquet(path, columns=["decided_by", "is_medical", "audited", "audit_missed"])),
         "prefilter_threshold": threshold,
         "audit_share": draft.settings.audit_share,
         "seconds": round(seconds, 1),

@@ -72,17 +72,32 @@ class Shard:
         A FineWeb2 column that the file lacks is null. Raise UserError where the file is gone, was changed since it was
         registered, or cannot be read.
         """
+        with self._open() as parquet:
+            row = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
+            for group in range(start, parquet.num_row_groups):
+                frame = _numbered(_read_row_group(parquet, group, columns), row, columns)
+                yield frame
+                row += frame.height
+
+    def rows(self, rows: pl.Series, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Yield the documents at these positions in their order, as `row_groups` does, reading only row groups that hold any."""
+        wanted = rows.cast(pl.Int64).unique().sort()
+        with self._open() as parquet:
+            row = 0
+            for group in range(parquet.num_row_groups):
+                end = row + parquet.metadata.row_group(group).num_rows
+                here = wanted.filter((wanted >= row) & (wanted < end))
+                if here.len():
+                    yield _numbered(_read_row_group(parquet, group, columns), row, columns)[(here - row).cast(pl.UInt32)]
+                row = end
+
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        """Open the file for reading; raise UserError where it is not the one that was registered."""
         with reading(self.location), open_source(self.location) as file:
             if footer_digest(file) != self.record.footer_sha256:
                 raise UserError(f"{self.location} was changed since it was registered: materialize {ASSET}[{self.name}] again")
-            parquet = pq.ParquetFile(file)
-            row = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
-            for group in range(start, parquet.num_row_groups):
-                frame = _read_row_group(parquet, group, columns)
-                yield frame.with_columns(pl.int_range(row, row + frame.height, dtype=pl.Int64).alias("row")).select(
-                    "row", *columns
-                )
-                row += frame.height
+            yield pq.ParquetFile(file)
 
 
 def open_shard(draft: Draft[Any], name: str) -> Shard:
@@ -173,6 +188,11 @@ def _read_row_group(parquet: pq.ParquetFile, group: int, columns: Sequence[str])
     return frame.with_columns(
         (pl.col(column) if column in present else pl.lit(None)).cast(FINEWEB2_SCHEMA[column]).alias(column) for column in known
     )
+
+
+def _numbered(frame: pl.DataFrame, first: int, columns: Sequence[str]) -> pl.DataFrame:
+    """Put each row's position in the shard before the columns."""
+    return frame.with_columns(row=pl.int_range(first, first + frame.height, dtype=pl.Int64)).select("row", *columns)
 
 
 def _one_line(error: BaseException) -> str:

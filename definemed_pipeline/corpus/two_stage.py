@@ -39,7 +39,7 @@ Bools = npt.NDArray[np.bool_]
 
 DECIMALS = 6
 SMALLEST = np.float32(10**-DECIMALS)
-SCORE_SCHEMA = {
+SCORE_SCHEMA: dict[str, type[pl.DataType]] = {
     "linear_probability": pl.Float32,
     "transformer_probability": pl.Float32,
     "medical_probability": pl.Float32,

@@ -43,6 +43,7 @@ class Endpoint:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
     most_at_a_time: int = 0
+    models: Any = None  # what it lists at /models: names, or a body of its own; None: it knows no such path
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closing: threading.Event = field(default_factory=threading.Event)
@@ -68,6 +69,17 @@ class Endpoint:
             self.most_at_a_time = max(self.most_at_a_time, self._now)
             reply = None if handler.path != "/v1/chat/completions" else self.reply
         self._send(handler, Reply(status=404) if reply is None else reply(question))
+
+    def list_models(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer a GET, which only lists models."""
+        if self.models == {"silent": True}:
+            self._closing.wait()
+        listed = {"data": [{"id": name} for name in self.models]} if isinstance(self.models, list) else self.models
+        known = self.models is not None and handler.path == "/v1/models"
+        reply = Reply(body=json.dumps(listed).encode()) if known else Reply(status=404)
+        with self._lock:
+            self._now += 1
+        self._send(handler, reply)
 
     def _send(self, handler: BaseHTTPRequestHandler, reply: Reply) -> None:
         with self._lock:
@@ -100,6 +112,10 @@ def running_endpoint(reply: Callable[[str], Reply] = echo) -> Iterator[Endpoint]
         def do_POST(self) -> None:
             with contextlib.suppress(ConnectionError):  # a client that lost patience has hung up
                 endpoint.handle(self)
+
+        def do_GET(self) -> None:
+            with contextlib.suppress(ConnectionError):
+                endpoint.list_models(self)
 
         def log_message(self, *_: object) -> None:
             pass

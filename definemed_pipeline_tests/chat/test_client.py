@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,10 +185,55 @@ def test_an_endpoint_that_stays_away_is_given_up_and_the_answers_so_far_are_kept
     assert not {"a", "b"} & set(endpoint.questions[asked:])
 
 
-def test_a_place_where_nobody_listens_is_given_up(endpoint: Endpoint, tmp_path: Path) -> None:
-    nobody = endpoint.settings(base_url="http://127.0.0.1:9/v1", max_retries=1)
-    with pytest.raises(EndpointUnavailableError, match="ConnectError"):
-        ask(nobody, tmp_path, ["q"])
+def test_a_place_where_nobody_listens_is_told_at_once_in_one_line(endpoint: Endpoint, tmp_path: Path) -> None:
+    nobody = endpoint.settings(base_url="http://127.0.0.1:9/v1", max_retries=50, first_wait_s=60.0, longest_wait_s=60.0)
+    with pytest.raises(
+        EndpointUnavailableError, match=r"nobody listens at http://127.0.0.1:9/v1 \(ConnectError.*; start"
+    ) as told:
+        ask(nobody, tmp_path, map(str, range(20)))
+    assert "\n" not in str(told.value)
+
+
+def test_what_is_kept_needs_no_endpoint(endpoint: Endpoint, tmp_path: Path) -> None:
+    first, _ = ask(endpoint.settings(), tmp_path, "abc")
+    assert ask(endpoint.settings(base_url="http://127.0.0.1:9/v1"), tmp_path, "abc")[0] == first
+
+
+def test_a_model_that_is_not_served_is_told_with_those_that_are(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.models = ["mixtral", "qwen"]
+    endpoint.reply = lambda _: Reply(status=404, body=b"The model `m` does not exist.")
+    with pytest.raises(UserError, match=r"HTTP 404 .*correct base_url or model; it lists the models mixtral, qwen") as told:
+        ask(endpoint.settings(), tmp_path, "ab")
+    assert "\n" not in str(told.value)
+
+
+def test_a_model_that_is_served_but_not_listed_is_asked(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.models = ["another"]
+    assert texts(ask(endpoint.settings(), tmp_path, "a")[0]) == ["answer to a"]
+
+
+@pytest.mark.parametrize("models", [None, {"data": "?"}, [1, 2], {"silent": True}], ids=str)
+def test_an_endpoint_that_lists_no_models_is_asked_all_the_same(
+    endpoint: Endpoint, tmp_path: Path, models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("definemed_pipeline.chat.client.PROBE_SECONDS", 0.2)
+    endpoint.models = models
+    assert texts(ask(endpoint.settings(), tmp_path, "ab")[0]) == ["answer to a", "answer to b"]
+
+
+def test_the_answer_s_form_is_part_of_the_request_and_of_what_is_kept(endpoint: Endpoint, tmp_path: Path) -> None:
+    for form in (None, {"type": "json_object"}, {"type": "json_object"}):
+        with ChatClient(endpoint.settings(), tmp_path) as client:
+            list(client.answers(conversations("a"), temperature=0.0, max_tokens=8, response_format=form))
+    assert [body.get("response_format") for body in endpoint.bodies] == [None, {"type": "json_object"}]
+
+
+def test_costs_are_told_where_there_are_prices(endpoint: Endpoint, tmp_path: Path) -> None:
+    priced = endpoint.settings(price_per_million_prompt_tokens=3.0, price_per_million_completion_tokens=5.0)
+    for settings, expected in ((endpoint.settings(), {}), (priced, {"cost": pytest.approx(2 * (7 * 3 + 3 * 5) / 1e6)})):
+        with ChatClient(settings, tmp_path) as client:
+            list(client.answers(conversations("ab"), temperature=0.0, max_tokens=8))
+            assert client.cost() == expected
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def test_only_the_model_is_part_of_the_version() -> None:
         timeout_s=9,
         max_retries=0,
         first_wait_s=9,
+        price_per_million_prompt_tokens=9,
     )
     assert section_digest(moved) == section_digest(section())
     assert section_digest(section(model="other")) != section_digest(section())

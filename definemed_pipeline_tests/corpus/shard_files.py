@@ -9,8 +9,11 @@ import polars as pl
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.corpus.lexicon import lexicon_location
 from definemed_pipeline.corpus.register import register_shard
-from definemed_pipeline.corpus.settings import SourceSettings
+from definemed_pipeline.corpus.sampling_frames import ASSET as FRAMES
+from definemed_pipeline.corpus.sampling_frames import build_frame
+from definemed_pipeline.corpus.settings import SamplingFrameSettings, SourceSettings
 from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA, Shard, list_shards, open_shard
 from definemed_pipeline_tests.conftest import build_artifact
 
@@ -47,6 +50,16 @@ def register(store: Store, *files: str) -> list[Manifest]:
     return [
         build_artifact(store, ASSET, register_shard, source, partition=name, sources={"shard": location})
         for name, location in list_shards(source).items()
+    ]
+
+
+def list_frames(store: Store, shards: Sequence[Manifest], **section: Any) -> list[Manifest]:
+    """Build the sampling frames of registered shards; `section` replaces settings."""
+    lexicon = {"lexicon": lexicon_location("de_medical")}
+    settings = SamplingFrameSettings(**section)
+    return [
+        build_artifact(store, FRAMES, build_frame, settings, partition=shard.partition, inputs=[shard], sources=lexicon)
+        for shard in shards
     ]
 
 

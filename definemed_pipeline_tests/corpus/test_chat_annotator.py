@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from definemed_pipeline.chat.client import AHEAD
 from definemed_pipeline.corpus.chat_annotator import VerdictReader, annotate_by_chat, prompt_location, read_prompt
 from definemed_pipeline.corpus.chat_settings import ChatAnnotator
 from definemed_pipeline.errors import UserError
@@ -112,15 +114,32 @@ def endpoint() -> Iterator[Endpoint]:
         yield running
 
 
-def annotate(endpoint: Endpoint, cache: Path, texts: list[str | None], **changes: Any) -> tuple[pl.DataFrame, dict[str, int]]:
+def annotate(
+    endpoint: Endpoint,
+    cache: Path,
+    texts: list[str | None],
+    *,
+    cut: int = 1000,
+    prices: tuple[float, float] = (0, 0),
+    **changes: Any,
+) -> tuple[pl.DataFrame, dict[str, float]]:
+    """Label texts that come in frames of `cut` rows; return all labelled frames together, and the accounting."""
     documents = pl.DataFrame(
         {"id": [str(i) for i in range(len(texts))], "text": texts}, schema={"id": pl.String, "text": pl.String}
     )
-    section = ChatAnnotator(endpoint=endpoint.settings(), **changes)
+    priced = {"price_per_million_prompt_tokens": prices[0], "price_per_million_completion_tokens": prices[1]}
+    section = ChatAnnotator(endpoint=endpoint.settings(**priced), **changes)
     prompt = read_prompt(prompt_location(section.prompt))
-    return annotate_by_chat(documents, section, prompt=prompt, cache_folder=cache, report=lambda _: None)
+    stream = annotate_by_chat(documents.iter_slices(cut), section, prompt=prompt, cache_folder=cache, report=REPORTS.append)
+    frames = [documents.clear().with_columns(annotator_score=pl.lit(None, pl.Float64), is_medical=pl.lit(None, pl.Boolean))]
+    while True:
+        try:
+            frames.append(next(stream))
+        except StopIteration as finished:
+            return pl.concat(frames), finished.value
 
 
+REPORTS: list[str] = []
 TEXTS = ["Asthma bei Kindern", "Das Spiel endete 2:1", "Unfug", None, "  ", "Asthma bei Kindern", "Unfug"]
 
 
@@ -146,6 +165,64 @@ def test_a_second_run_asks_nothing_and_labels_the_same(endpoint: Endpoint, tmp_p
     assert second.equals(first)
     assert len(endpoint.questions) == 3
     assert again == {**metrics, "requests": 0, "cached": 3}
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_how_the_documents_are_cut_into_frames_does_not_matter(endpoint: Endpoint, tmp_path: Path, cut: int) -> None:
+    whole, _ = annotate(endpoint, tmp_path / "a", [None, *TEXTS, "Asthma"] * 5)
+    parts, metrics = annotate(endpoint, tmp_path / "b", [None, *TEXTS, "Asthma"] * 5, cut=cut)
+    assert parts.equals(whole)
+    assert (metrics["unparseable"], metrics["without_text"]) == (10, 15)
+
+
+def test_few_documents_are_taken_before_the_endpoint_has_room_for_them(endpoint: Endpoint, tmp_path: Path) -> None:
+    """A million documents are labelled with no more in memory than the requests in hand."""
+    section = ChatAnnotator(endpoint=endpoint.settings(concurrency=2))
+    taken = finished = most = 0
+
+    def frames() -> Iterator[pl.DataFrame]:
+        nonlocal taken, most
+        for number in range(300):
+            taken += 1
+            most = max(most, taken - finished)
+            yield pl.DataFrame({"text": [f"Asthma {number}"]})
+
+    prompt = read_prompt(prompt_location(section.prompt))
+    for _ in annotate_by_chat(frames(), section, prompt=prompt, cache_folder=tmp_path, report=REPORTS.append):
+        finished += 1
+    assert finished == 300
+    assert most <= AHEAD * 2 + 1
+
+
+def test_tokens_are_priced_whether_they_were_paid_now_or_before(endpoint: Endpoint, tmp_path: Path) -> None:
+    _, first = annotate(endpoint, tmp_path, TEXTS, prices=(0.5, 1.5))
+    assert first["cost"] == pytest.approx((30 * 0.5 + 19 * 1.5) / 1e6)
+    _, again = annotate(endpoint, tmp_path, TEXTS, prices=(0.5, 1.5))
+    assert (again["cost"], again["requests"]) == (first["cost"], 0)
+
+
+def test_progress_tells_answers_rate_and_cost(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("definemed_pipeline.corpus.chat_annotator.SECONDS_BETWEEN_REPORTS", 0)
+    REPORTS.clear()
+    annotate(endpoint, tmp_path, TEXTS, prices=(1e6, 0))
+    assert len(REPORTS) == 3
+    assert re.fullmatch(r"3 answers, 1 of them without a verdict, [\d,.]+ documents/s, cost so far 30\.00", REPORTS[-1])
+
+
+@pytest.mark.parametrize("kind", ["text", "json_object", "json_schema"])
+def test_the_endpoint_is_asked_for_json_where_the_recipe_says_that_it_can(endpoint: Endpoint, tmp_path: Path, kind: str) -> None:
+    annotate(endpoint, tmp_path, ["Asthma"], response_format=kind)
+    asked = endpoint.bodies[0].get("response_format")
+    assert (asked or {"type": "text"})["type"] == kind
+    if kind == "json_schema":
+        assert asked["json_schema"]["schema"]["properties"] == {"medizinisch": {"type": "boolean"}}
+
+
+def test_another_way_to_answer_is_another_version_and_asked_anew(endpoint: Endpoint, tmp_path: Path) -> None:
+    annotate(endpoint, tmp_path, ["Asthma"])
+    _, metrics = annotate(endpoint, tmp_path, ["Asthma"], response_format="json_object")
+    assert metrics["cached"] == 0
+    assert section_digest(annotator(response_format="json_object")) != section_digest(annotator())
 
 
 def test_no_document_is_no_request(endpoint: Endpoint, tmp_path: Path) -> None:

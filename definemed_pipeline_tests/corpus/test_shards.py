@@ -171,3 +171,21 @@ def test_a_source_whose_host_is_out_of_reach_is_told_in_one_line() -> None:
     fsspec.register_implementation("unreachable", Unreachable, clobber=True)
     with pytest.raises(UserError, match=r"unreachable://host/\*\.parquet cannot be listed: Name or service not known"):
         list_shards(SourceSettings(files=("unreachable://host/*.parquet",)))
+
+
+def test_chosen_rows_are_read_in_order_from_the_row_groups_that_hold_them(store: Store, tmp_path: Path) -> None:
+    frame = documents([str(number) for number in range(20)])
+    shard = opened(store, *register(store, write_shard(tmp_path, "s", frame, rows_per_group=4)))
+    found = list(shard.rows(pl.Series([17, 1, 3, 16]), ["text", "url"]))
+    assert [part["row"].to_list() for part in found] == [[1, 3], [16, 17]]
+    assert found[0].columns == ["row", "text", "url"]
+    assert pl.concat(found)["text"].to_list() == ["1", "3", "16", "17"]
+    assert list(shard.rows(pl.Series([], dtype=pl.Int64), ["text"])) == []
+
+
+def test_rows_of_a_file_changed_since_it_was_registered_are_refused(store: Store, tmp_path: Path) -> None:
+    path = write_shard(tmp_path, "s", documents(TEXTS))
+    shard = opened(store, *register(store, path))
+    write_shard(tmp_path, "s", documents([*TEXTS[:-1], "sechs"]))
+    with pytest.raises(UserError, match=r"was changed since it was registered"):
+        next(shard.rows(pl.Series([0]), ["text"]))

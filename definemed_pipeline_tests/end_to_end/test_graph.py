@@ -13,6 +13,7 @@ from definemed_pipeline_tests.end_to_end.conftest import Workplace, new_workplac
 
 ASSETS = [
     "fineweb2_shards",
+    "sampling_frames",
     "annotations",
     "medical_classifier",
     "cascade_certificate",
@@ -33,7 +34,7 @@ PATIENCE_SECONDS = 300
 
 def test_every_asset_and_partition_is_in_the_lake(finished):
     shards, models = ["000_00000", "000_00001"], ["demo-mistral", "demo-qwen2"]
-    partitions = {"fineweb2_shards": shards, "classifier_scores": shards}
+    partitions = {"fineweb2_shards": shards, "sampling_frames": shards, "classifier_scores": shards}
     partitions |= {
         "annotations": ["_"],
         "medical_classifier": ["_"],

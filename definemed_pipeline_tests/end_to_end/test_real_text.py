@@ -17,7 +17,7 @@ RECIPE = """
 extends: {micro}
 name: real
 source: {{files: [{data}/000_00000.parquet, {data}/001_00000.parquet]}}
-annotations: {{sample_size: 1000, gold: ./gold.parquet}}
+annotations: {{sample_size: 1000, hold_out_size: 20, unlabelled_size: 40, gold: ./gold.parquet}}
 medical_classifier:
   linear: {{buckets_power: 18}}
   transformer: {{kind: from_scratch, vocabulary_size: 4000, hidden_size: 64, layers: 2, heads: 2}}
