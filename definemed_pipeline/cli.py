@@ -23,7 +23,13 @@ if TYPE_CHECKING:  # imported where they are used, so that `definemed --help` an
     from definemed_pipeline.runs import Event, PlannedRun
 
 FAILED, BAD_INPUT = 1, 2
-MARKS = {"built": "[green]✓[/]", "reused": "[blue]=[/]", "failed": "[red]✗[/]", "check_failed": "[red]![/]"}
+MARKS = {
+    "built": "[green]✓[/]",
+    "reused": "[blue]=[/]",
+    "check_warned": "[yellow]![/]",
+    "check_failed": "[red]![/]",
+    "failed": "[red]✗[/]",
+}
 
 debugging = ContextVar("debugging", default=False)
 

@@ -33,11 +33,11 @@ class Estimate:
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
-def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estimate:
+def wilson(successes: float, trials: float, confidence: float = CONFIDENCE) -> Estimate:
     """Estimate a proportion with Wilson's score interval (Wilson 1927; recommended for small n by Brown, Cai and DasGupta 2001).
 
     It keeps close to its nominal coverage also near 0 and 1, where the bootstrap of an all-equal sample has no width. With no
-    trials nothing is known: the value is NaN and the interval [0, 1].
+    trials nothing is known: the value is NaN and the interval [0, 1]. Numbers that are not whole are effective ones, of a weighted sample.
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes of {trials} trials")
@@ -52,6 +52,25 @@ def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> Estim
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == trials else min(1.0, centre + half)
     return Estimate(value=proportion, low=low, high=high)
+
+
+def weighted_proportion(successes: ArrayLike, weights: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+    """Estimate a proportion of a population from units that stand for different numbers of it; both have shape (units,).
+
+    Wilson's interval for the effective sample size, as Korn and Graubard (1998) do it with the exact one: the number of equally
+    weighted units that would give the same variance. It is the smaller of p(1 - p) (sum w)^2 / sum w^2 (y - p)^2, which counts rare heavy
+    successes or failures as what they are, and Kish's (sum w)^2 / sum w^2, which also holds where p is 0 or 1. A bootstrap would give an
+    interval without width there.
+    """
+    outcomes, heavy = np.asarray(successes, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    if outcomes.size == 0:
+        return wilson(0, 0, confidence)
+    total = heavy.sum()
+    share = min(1.0, float((heavy * outcomes).sum() / total))
+    effective = float(total**2 / (heavy**2).sum())
+    if 0 < share < 1:
+        effective = min(effective, float(share * (1 - share) * total**2 / (heavy**2 * (outcomes - share) ** 2).sum()))
+    return wilson(share * effective, effective, confidence)
 
 
 def bootstrap_mean(values: ArrayLike, *, resamples: int, seed: int, confidence: float = CONFIDENCE) -> Estimate:

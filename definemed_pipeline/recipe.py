@@ -17,7 +17,11 @@ import pydantic
 import yaml
 
 from definemed_pipeline.compute.settings import ComputeSettings
-from definemed_pipeline.corpus.classifier_settings import ClassifierScoresSettings, MedicalClassifierSettings
+from definemed_pipeline.corpus.classifier_settings import (
+    CascadeCertificateSettings,
+    ClassifierScoresSettings,
+    MedicalClassifierSettings,
+)
 from definemed_pipeline.corpus.settings import (
     AnnotationSettings,
     BenchmarkLeaksSettings,
@@ -69,6 +73,7 @@ class Recipe(pydantic.BaseModel):
     sampling_frames: SamplingFrameSettings
     annotations: AnnotationSettings
     medical_classifier: MedicalClassifierSettings
+    cascade_certificate: CascadeCertificateSettings
     classifier_scores: ClassifierScoresSettings
     medical_documents: MedicalDocumentsSettings
     benchmark_leaks: BenchmarkLeaksSettings

@@ -57,7 +57,7 @@ class PlannedRun:
 class Event:
     """Something a person following the runs wants to know."""
 
-    kind: str  # progress | built | reused | check_failed | failed
+    kind: str  # progress | built | reused | check_warned | check_failed | failed
     asset: str
     partition: str | None
     text: str = ""
@@ -339,7 +339,9 @@ class _Follower:
         data = event.event_specific_data
         if isinstance(data, dg.AssetCheckEvaluation) and not data.passed:
             found = ", ".join(f"{name} {value.value}" for name, value in data.metadata.items())
-            return self._event("check_failed", asset, f"check {data.check_name} failed: {found}")
+            warned = data.severity == dg.AssetCheckSeverity.WARN  # stops nothing, in Dagster and here
+            kind, said = ("check_warned", "says") if warned else ("check_failed", "failed")
+            return self._event(kind, asset, f"check {data.check_name} {said}: {found}")
         if event.is_step_success:
             seconds = entry.timestamp - self.started[asset]
             rows = f"{self.rows[asset]:,} rows" if asset in self.rows else ""

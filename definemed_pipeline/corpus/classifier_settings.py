@@ -1,7 +1,7 @@
-"""The recipe sections `medical_classifier` and `classifier_scores`: what the two-stage classifier is and how it is trained.
+"""The recipe sections `medical_classifier`, `cascade_certificate` and `classifier_scores`: the two-stage classifier and its cascade.
 
 Stage 1 is a linear model on hashed subwords that reads every document; stage 2 is a transformer of XLM-R architecture that reads
-only what stage 1 does not reject.
+only what stage 1 may not reject. What it may reject is what the certificate says.
 """
 
 from typing import Annotated, Literal
@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from definemed_pipeline.settings import setting, settings
+
+BATCH_TOKENS = 16_384  # 32 documents of 512 tokens: under 1 GB of activations for XLM-R-base in float32
 
 
 @settings
@@ -20,6 +22,8 @@ class LinearSettings:
     longest_ngram: int = setting(default=5, at_least=2, at_most=8)
     max_characters: int = setting(default=4_000, at_least=100)
     l2: float = setting(default=1e-4, above=0)
+    # Bounds memory (some 0.5 GB) and time. Its mistakes cost work and not recall, which the certificate guards whatever stage 1 is.
+    max_documents: int = setting(default=50_000, at_least=100)
 
     def __post_init__(self) -> None:
         if self.shortest_ngram > self.longest_ngram:
@@ -64,12 +68,25 @@ class MedicalClassifierSettings:
     max_tokens: int = setting(default=512, at_least=8)
     seed: int = setting(default=0, at_least=0)
     target_precision: float = setting(default=0.95, above=0, at_most=1)
-    held_out_share: float = setting(default=0.2, above=0, at_most=0.9)
-    prefilter_recall: float = setting(default=0.99, above=0, at_most=1)  # of the documents stage 2 would take
+    validation_share: float = setting(default=0.2, above=0, at_most=0.9)  # of the sample; calibrates and chooses the threshold
+
+
+@settings
+class CascadeCertificateSettings:
+    """Recipe section `cascade_certificate`: what share of the full sweep's documents stage 1 may cost, and how sure one must be."""
+
+    target_recall: float = setting(default=0.99, above=0, at_most=1)  # relative to the full sweep
+    confidence: float = setting(default=0.95, above=0.5, at_most=0.9999)
+    batch_tokens: int = setting(default=BATCH_TOKENS, at_least=8)
+
+    def __post_init__(self) -> None:
+        if self.target_recall == 1:
+            raise ValueError("target_recall is 1; allowed: below 1, since no finite sample can show that nothing is missed")
 
 
 @settings
 class ClassifierScoresSettings:
     """Recipe section `classifier_scores`."""
 
-    batch_size: int = setting(default=64, at_least=1)  # documents stage 2 reads at once
+    batch_tokens: int = setting(default=BATCH_TOKENS, at_least=8)  # tokens stage 2 reads at once, padding included
+    audit_share: float = setting(default=0.001, at_least=0, at_most=1)  # of stage 1's rejects that stage 2 reads as well

@@ -10,7 +10,6 @@ version of polars and numpy, in every process.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +17,6 @@ import polars as pl
 
 from definemed_pipeline.corpus.classifier_settings import LinearSettings
 from definemed_pipeline.corpus.text import WORD, fold, mixed
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 UInts = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -38,9 +34,11 @@ class Features:
     """Documents x words and words x buckets, both as compressed sparse rows.
 
     Entries `word_starts[d]:word_starts[d + 1]` of `words` and `weights` belong to document d; entries
-    `bucket_starts[w]:bucket_starts[w + 1]` of `buckets` to word w, each with weight 1 / sqrt(their number).
+    `bucket_starts[w]:bucket_starts[w + 1]` of `buckets` to word w, each with weight 1 / sqrt(their number). `hashes` are the words'
+    own, in rising order.
     """
 
+    hashes: UInts
     word_starts: Ints
     words: Ints
     weights: Floats
@@ -65,15 +63,6 @@ class Features:
         words = _sums_of_rows(self.bucket_starts, weights[self.buckets] * self.bucket_weights)
         return _sums_of_rows(self.word_starts, words[self.words] * self.weights)
 
-    def matrix(self) -> "csr_array":
-        """Return the documents as one sparse matrix, shape (documents, buckets)."""
-        from scipy.sparse import csr_array
-
-        words = len(self.bucket_starts) - 1
-        documents_words = csr_array((self.weights, self.words, self.word_starts), shape=(len(self), words))
-        words_buckets = csr_array((self.bucket_weights, self.buckets, self.bucket_starts), shape=(words, 1 << self.buckets_power))
-        return documents_words @ words_buckets
-
 
 def features_of(texts: pl.Series, settings: LinearSettings) -> Features:
     """Return the features of a column of texts; a null or wordless text has none."""
@@ -85,6 +74,7 @@ def features_of(texts: pl.Series, settings: LinearSettings) -> Features:
     chosen = example[first]
     bucket_starts, buckets = _subword_buckets(letters, starts[chosen], ends[chosen], distinct, settings)
     return Features(
+        hashes=distinct,
         word_starts=np.searchsorted(documents, np.arange(len(texts) + 1)),
         words=words,
         weights=_unit_rows(documents, np.log1p(counts), len(texts)),

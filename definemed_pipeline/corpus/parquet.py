@@ -1,6 +1,6 @@
-"""How the corpus's own files are written: the same rows give the same bytes."""
+"""How the corpus's own files are written and read: the same rows give the same bytes, and one row group is in memory at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -46,11 +46,21 @@ class ParquetStream:
             self._held, self._rows = [rows.slice(whole)], self._rows - whole
 
 
-def row_groups(path: Path) -> Iterator[pl.DataFrame]:
-    """Yield the row groups of a local file, one in memory at a time."""
+def row_groups(path: Path, columns: Sequence[str] | None = None, *, start: int = 0) -> Iterator[pl.DataFrame]:
+    """Yield the row groups of a local file from number `start` on, one in memory at a time; all columns, or these."""
     with pq.ParquetFile(path) as parquet:
-        for group in range(parquet.num_row_groups):
-            yield pl.DataFrame(pl.from_arrow(parquet.read_row_group(group)))
+        for group in range(start, parquet.num_row_groups):
+            frame = pl.DataFrame(pl.from_arrow(parquet.read_row_group(group, columns=columns)))
+            yield frame if columns is None else frame.select(columns)
+
+
+def numbered_row_groups(path: Path, columns: Sequence[str], *, start: int = 0) -> Iterator[pl.DataFrame]:
+    """Yield the same with `row` (i64), each row's position in the file, before the columns."""
+    metadata = pq.read_metadata(path)
+    row = sum(metadata.row_group(group).num_rows for group in range(start))
+    for frame in row_groups(path, columns, start=start):
+        yield frame.select(pl.int_range(row, row + frame.height, dtype=pl.Int64).alias("row"), *columns)
+        row += frame.height
 
 
 def batches(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:

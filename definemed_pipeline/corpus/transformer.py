@@ -7,19 +7,21 @@ in `two_stage`. This module imports torch; import it where stage 2 is needed.
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from definemed_pipeline.corpus.classifier_settings import FromScratch, MedicalClassifierSettings, Pretrained
+from definemed_pipeline.corpus.tokens import Ids, Ints, Tokens, batches_of_like_length, tokens_of
 from definemed_pipeline.errors import UserError
 
 disable_progress_bar()  # a payload reports by its draft
@@ -28,6 +30,7 @@ BEGIN, PAD, END, UNKNOWN = SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")  #
 MAX_GRADIENT_NORM = 1.0
 POOL = 32  # batches whose documents are sorted by length together: padding stays small and batches stay mixed
 CHARACTERS_PER_TOKEN = 20  # no text has longer tokens on average; what lies beyond max_tokens of them is not tokenized at all
+ENCODED_AT_ONCE = 256  # documents; the tokenizer keeps some 100 bytes a token until their ids are taken out
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.bool_]
@@ -41,38 +44,57 @@ class TransformerClassifier:
     tokenizer: PreTrainedTokenizerFast
     max_tokens: int
 
-    def logits(self, texts: Sequence[str], batch_size: int) -> Floats:
-        """Return the log-odds of each text being positive, shape (texts,).
+    def logits(self, texts: pl.Series, batch_tokens: int) -> Floats:
+        """Return the log-odds of each text being positive, shape (texts,)."""
+        return self.logits_of(self.encode([texts]), batch_tokens)
 
-        Batches hold texts of like length and follow from the list of texts alone, so equal lists give equal numbers.
+    def logits_of(self, documents: Tokens, batch_tokens: int) -> Floats:
+        """Return the log-odds of each encoded document being positive, shape (documents,).
+
+        Batches of at most `batch_tokens` tokens, padding included, hold documents of like length. They follow from the list alone, so
+        equal lists give equal numbers. Nothing is fetched from the device before the last batch is under way.
         """
-        documents = self.encode(texts)
-        order = np.argsort([len(document) for document in documents], kind="stable")
-        result = np.zeros(len(texts))
+        if not len(documents):
+            return np.zeros(0)
+        batches = batches_of_like_length(documents.lengths, batch_tokens)
         self.model.eval()
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                result[chosen] = self.forward([documents[i] for i in chosen]).diff(dim=1)[:, 0].cpu().numpy()
+            found = [self.forward(documents.padded(chosen, self._padding)).diff(dim=1)[:, 0] for chosen in batches]
+            logits = torch.cat(found).cpu().numpy()
+        result = np.zeros(len(documents))
+        result[np.concatenate(batches)] = logits
         return result
 
-    def forward(self, documents: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Return the logits of both classes in float32, shape (documents, 2); bf16 inside on a GPU."""
+    def forward(self, ids: Ids) -> torch.Tensor:
+        """Return the logits of both classes in float32, shape (documents, 2), for padded ids; bf16 inside on a GPU.
+
+        A batch without padding gets no mask, which leaves attention its fastest kernel.
+        """
         device = self.model.device
-        ids = np.full((len(documents), max(map(len, documents))), self.tokenizer.pad_token_id)
-        for row, document in zip(ids, documents, strict=True):
-            row[: len(document)] = document
-        batch = torch.from_numpy(ids).to(device)
+        mask = None if (ids != self._padding).all() else torch.from_numpy(ids != self._padding).to(device, non_blocking=True)
+        batch = torch.from_numpy(ids).to(device, non_blocking=True).long()
         with torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext():
-            logits: torch.Tensor = self.model(
-                input_ids=batch, attention_mask=(batch != self.tokenizer.pad_token_id).long()
-            ).logits
+            logits: torch.Tensor = self.model(input_ids=batch, attention_mask=mask).logits
         return logits.float()
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Iterable[pl.Series]) -> Tokens:
         """Return the token ids of each text, begin and end tokens included, `max_tokens` at most."""
         limit = self.max_tokens * CHARACTERS_PER_TOKEN
-        return [encoding.ids for encoding in self._reader.encode_batch_fast([text[:limit] for text in texts])]
+        found = []
+        for piece in texts:
+            for part in piece.str.slice(0, limit).to_frame().iter_slices(ENCODED_AT_ONCE):
+                found += [np.array(one.ids, dtype=np.int32) for one in self._reader.encode_batch_fast(part.to_series().to_list())]
+        return tokens_of(found)
+
+    @property
+    def precision(self) -> str:
+        """Return the device and the number format of its matrix products, as in "cuda bfloat16"."""
+        device = self.model.device.type
+        return f"{device} {'bfloat16' if device == 'cuda' else 'float32'}"
+
+    @property
+    def _padding(self) -> int:
+        return int(self.tokenizer.pad_token_id)
 
     def save(self, folder: Path) -> None:
         """Write a `from_pretrained` folder."""
@@ -88,20 +110,29 @@ class TransformerClassifier:
         return reader
 
 
-def load_transformer(folder: str | Path, max_tokens: int, *, revision: str = "main") -> TransformerClassifier:
+def load_transformer(
+    folder: str | Path, max_tokens: int, *, revision: str = "main", trains: bool = False
+) -> TransformerClassifier:
     """Load a folder, or a Hub repository at a revision, onto the GPU where there is one; never code from it, never a pickle.
 
-    A model without a head for two classes gets a new one with random weights.
+    A model without a head for two classes gets a new one with random weights. On a GPU its weights are bf16, unless it `trains`.
     """
+    dtype = torch.bfloat16 if torch.cuda.is_available() and not trains else torch.float32
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        folder, revision=revision, num_labels=2, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        folder,
+        revision=revision,
+        num_labels=2,
+        dtype=dtype,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        trust_remote_code=False,
     )
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, revision=revision)
     return TransformerClassifier(_on_device(model), tokenizer, max_tokens)
 
 
 def train_transformer(
-    texts: Sequence[str],
+    texts: Iterable[pl.Series],
     labels: Labels,
     settings: MedicalClassifierSettings,
     checkpoint: Path,
@@ -109,23 +140,24 @@ def train_transformer(
 ) -> TransformerClassifier:
     """Train with AdamW, linear warm-up and decay, and both classes of equal total weight. Deterministic on a CPU.
 
-    After each epoch its state goes to the file `checkpoint`; a call that finds the file goes on from there to the same weights.
-    Raise UserError where the published model cannot be loaded.
+    `texts` come in pieces, together as long as `labels`, and can be gone through twice. They are tokenized ahead: 4 bytes a token are
+    in memory beside the model. After each epoch its state goes to the file `checkpoint`; a call that finds the file goes on from there
+    to the same weights. Raise UserError where the published model cannot be loaded.
     """
     torch.manual_seed(settings.seed)
     classifier = _initial(texts, settings)
     documents, targets = classifier.encode(texts), torch.from_numpy(labels.astype(np.int64)).to(classifier.model.device)
     class_weights = (len(labels) / (2 * torch.bincount(targets, minlength=2))).float()
     optimizer = torch.optim.AdamW(classifier.model.parameters(), lr=0.0, weight_decay=settings.weight_decay)
-    steps_per_epoch = -(-len(texts) // settings.batch_size)
+    steps_per_epoch = -(-len(labels) // settings.batch_size)
     first = _resume(checkpoint, classifier.model, optimizer)
     for epoch in range(first, settings.epochs):
         torch.manual_seed(settings.seed + 1 + epoch)  # an epoch's dropout does not depend on where training was resumed
         classifier.model.train()
         losses = []
-        for step, chosen in enumerate(_epoch_batches(documents, settings.batch_size, settings.seed + 1 + epoch)):
+        for step, chosen in enumerate(_epoch_batches(documents.lengths, settings.batch_size, settings.seed + 1 + epoch)):
             rate = learning_rate(settings, epoch * steps_per_epoch + step, settings.epochs * steps_per_epoch)
-            logits = classifier.forward([documents[i] for i in chosen])
+            logits = classifier.forward(documents.padded(chosen, classifier._padding))
             loss = torch.nn.functional.cross_entropy(logits, targets[chosen], weight=class_weights)
             losses.append(_step(loss, classifier.model, optimizer, rate))
         report(f"transformer: epoch {epoch + 1} of {settings.epochs}, training loss {np.mean(losses):.3f}")
@@ -140,7 +172,7 @@ def learning_rate(settings: MedicalClassifierSettings, step: int, steps: int) ->
     return settings.learning_rate * min(rising, falling, 1.0)
 
 
-def train_tokenizer(texts: Sequence[str], vocabulary_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[pl.Series], vocabulary_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
     """Train a tokenizer as SentencePiece would: blanks become "▁", pieces are found by byte-pair encoding.
 
     XLM-R's own kind, Unigram, is out: its trainer sums over hash maps in random order, and no two runs give the same vocabulary.
@@ -149,7 +181,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int, max_tokens: int)
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.BpeTrainer(vocab_size=vocabulary_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator((piece.to_list() for piece in texts), trainer)
     ends = [(token, SPECIAL_TOKENS.index(token)) for token in (BEGIN, END)]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A {END}", special_tokens=ends)
     return PreTrainedTokenizerFast(
@@ -164,13 +196,13 @@ def train_tokenizer(texts: Sequence[str], vocabulary_size: int, max_tokens: int)
     )
 
 
-def _initial(texts: Sequence[str], settings: MedicalClassifierSettings) -> TransformerClassifier:
+def _initial(texts: Iterable[pl.Series], settings: MedicalClassifierSettings) -> TransformerClassifier:
     if isinstance(settings.transformer, FromScratch):
         return _from_scratch(texts, settings.transformer, settings.max_tokens)
     return _from_pretrained(settings.transformer, settings.max_tokens)
 
 
-def _from_scratch(texts: Sequence[str], architecture: FromScratch, max_tokens: int) -> TransformerClassifier:
+def _from_scratch(texts: Iterable[pl.Series], architecture: FromScratch, max_tokens: int) -> TransformerClassifier:
     from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
     tokenizer = train_tokenizer(texts, architecture.vocabulary_size, max_tokens)
@@ -192,7 +224,7 @@ def _from_pretrained(published: Pretrained, max_tokens: int) -> TransformerClass
     if published.revision is None and not Path(published.model).is_dir():
         raise UserError(f"medical_classifier.transformer: {published.model} is no folder; for a Hub repository pin its revision")
     try:
-        classifier = load_transformer(published.model, max_tokens, revision=published.revision or "main")
+        classifier = load_transformer(published.model, max_tokens, revision=published.revision or "main", trains=True)
     except (OSError, ValueError) as error:
         raise UserError(
             f"medical_classifier.transformer: {published.model} at revision {published.revision} cannot be loaded "
@@ -208,10 +240,10 @@ def _on_device(model: PreTrainedModel) -> PreTrainedModel:
     return torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _epoch_batches(documents: Sequence[Sequence[int]], batch_size: int, seed: int) -> list[npt.NDArray[np.int64]]:
+def _epoch_batches(lengths: Ints, batch_size: int, seed: int) -> list[Ints]:
     """Shuffle the documents, sort pools of batches by length, shuffle the batches."""
     random = np.random.default_rng(seed)
-    order, lengths = random.permutation(len(documents)), np.array([len(document) for document in documents])
+    order = random.permutation(len(lengths))
     pools = [order[start : start + POOL * batch_size] for start in range(0, len(order), POOL * batch_size)]
     ordered = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]

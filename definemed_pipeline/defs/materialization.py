@@ -176,14 +176,20 @@ def _describe(
     }
 
 
-def check(name: str, passed: bool, **metadata: Any) -> dg.AssetCheckResult:
-    """Return a check's result; what is blocking is said in the asset's check specs."""
-    return dg.AssetCheckResult(check_name=name, passed=bool(passed), severity=dg.AssetCheckSeverity.ERROR, metadata=metadata)
+def check(name: str, passed: bool, *, warns: bool = False, **metadata: Any) -> dg.AssetCheckResult:
+    """Return a check's result; what is blocking is said in the asset's check specs. A check that `warns` is no error where it fails."""
+    severity = dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(check_name=name, passed=bool(passed), severity=severity, metadata=metadata)
 
 
 def blocking(asset: str, **checks: str) -> list[dg.AssetCheckSpec]:
     """Declare checks that stop the run: each name with the sentence that says what must hold."""
     return [dg.AssetCheckSpec(name=name, asset=asset, description=text, blocking=True) for name, text in checks.items()]
+
+
+def warning(asset: str, **checks: str) -> list[dg.AssetCheckSpec]:
+    """Declare checks that stop nothing: each name with the sentence that says what one would wish for."""
+    return [dg.AssetCheckSpec(name=name, asset=asset, description=text) for name, text in checks.items()]
 
 
 def _describe_table(folder: Path, pattern: str) -> dict[str, Any]:

@@ -31,9 +31,13 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, thre
     return _markdown(figure, label)
 
 
-def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], *, x_label: str, y_label: str) -> str:
-    """Draw one line per series over a common x axis."""
+def lines(
+    x: Sequence[float], series: Mapping[str, Sequence[float]], *, x_label: str, y_label: str, logarithmic: bool = False
+) -> str:
+    """Draw one line per series over a common x axis, which may be logarithmic."""
     figure, axes = _canvas()
+    if logarithmic:
+        axes.set_xscale("log")
     for (name, values), colour in zip(series.items(), COLOURS, strict=False):
         axes.plot(x, values, label=name, color=colour, linewidth=1.5)
     axes.set_xlabel(x_label)

@@ -11,9 +11,16 @@ from typing import Any
 
 import polars as pl
 
+from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Identity, Manifest
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.classifier_settings import FromScratch, LinearSettings, MedicalClassifierSettings
+from definemed_pipeline.corpus.certificate import certify_cascade
+from definemed_pipeline.corpus.classifier_settings import (
+    CascadeCertificateSettings,
+    FromScratch,
+    LinearSettings,
+    MedicalClassifierSettings,
+)
 from definemed_pipeline.corpus.train_classifier import train_classifier
 from definemed_pipeline.payload import Spec
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact
@@ -57,8 +64,9 @@ MICRO = MedicalClassifierSettings(
     learning_rate=5e-3,
     batch_size=16,
     max_tokens=24,
-    prefilter_recall=0.9,
 )
+UNLABELLED = 400
+CERTIFICATE = CascadeCertificateSettings(target_recall=0.9, batch_tokens=200)
 
 
 def texts(count: int, *, is_medical: bool, seed: int) -> list[str]:
@@ -76,24 +84,42 @@ def mixture(count: int, *, seed: int) -> list[str]:
     return [medical[i] if i % 4 == 0 else other[i] for i in range(count)]
 
 
-def annotated(store: Store, positives: int = 60, negatives: int = 180, gold: int = 40) -> Manifest:
-    """Build annotations whose labels are true, the last `gold` documents being gold."""
-    total = positives + negatives + gold
-    labels = [True] * positives + [False] * negatives + [number % 2 == 0 for number in range(gold)]
-    medical, other = texts(total, is_medical=True, seed=1), texts(total, is_medical=False, seed=1)
-    frame = documents([medical[i] if label else other[i] for i, label in enumerate(labels)]).with_columns(
-        role=pl.when(pl.int_range(pl.len()) < positives + negatives).then(pl.lit("sample")).otherwise(pl.lit("gold")),
-        is_medical=pl.Series(labels, dtype=pl.Boolean),
+def annotated(store: Store, positives: int = 60, negatives: int = 180, gold: int = 40, hold_out: int = 80) -> Manifest:
+    """Build annotations whose labels are true: a sample, a hold-out of which every fourth is medical, gold of which every second is.
+
+    The sample is as rich in medicine as its numbers say, and its weights undo that: of the web they stand for, every fourth is medical.
+    """
+    labels = [True] * positives + [False] * negatives
+    labels += [number % 4 == 0 for number in range(hold_out)] + [number % 2 == 0 for number in range(gold)]
+    roles = ["sample"] * (positives + negatives) + ["hold_out"] * hold_out + ["gold"] * gold
+    medical, other = texts(len(labels), is_medical=True, seed=1), texts(len(labels), is_medical=False, seed=1)
+    weight = pl.when("is_medical").then(100 / max(1, positives)).otherwise(300 / max(1, negatives))
+    frame = (
+        documents([medical[i] if label else other[i] for i, label in enumerate(labels)])
+        .with_columns(role=pl.Series(roles), is_medical=pl.Series(labels, dtype=pl.Boolean))
+        .with_columns(
+            gold_is_medical=pl.when(role="gold").then("is_medical"),
+            inclusion_weight=pl.when(role="sample").then(weight).when(role="hold_out").then(400 / max(1, hold_out)),
+        )
     )
-    frame = frame.with_columns(gold_is_medical=pl.when(role="gold").then("is_medical")).sort("id")
-    return build_artifact(
-        store, "annotations", lambda draft: frame.write_parquet(draft.folder / "annotations.parquet"), LinearSettings()
-    )
+
+    def write(draft: Draft[Any]) -> None:
+        frame.write_parquet(draft.folder / "annotations.parquet")
+        unlabelled = mixture(UNLABELLED, seed=5)
+        documents(["", *unlabelled]).write_parquet(draft.folder / "unlabelled.parquet", row_group_size=50)
+
+    return build_artifact(store, "annotations", write, LinearSettings())
 
 
 def trained(store: Store, section: MedicalClassifierSettings = MICRO) -> Manifest:
     """Train the micro classifier."""
     return build_artifact(store, "medical_classifier", train_classifier, section, inputs=[annotated(store)])
+
+
+def certified(store: Store, section: CascadeCertificateSettings = CERTIFICATE) -> Manifest:
+    """Certify the micro classifier's cascade."""
+    inputs = [annotated(store), trained(store)]
+    return build_artifact(store, "cascade_certificate", certify_cascade, section, inputs=inputs)
 
 
 def start_payload(store: Store, module: str, identity: Identity, folder: Path, **changes: Any) -> subprocess.Popen[str]:

@@ -48,14 +48,6 @@ def test_a_document_scores_the_same_bit_for_bit_alone_and_in_company(texts: list
 
 
 @settings(deadline=None)
-@given(TEXTS, st.integers(0, 2**32 - 1))
-def test_the_product_is_that_of_the_sparse_matrix(texts: list[str | None], seed: int) -> None:
-    weights = np.random.default_rng(seed).normal(size=1 << SETTINGS.buckets_power)
-    found = features(*texts)
-    np.testing.assert_allclose(found.dot(weights), found.matrix() @ weights, atol=1e-9)
-
-
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_word_weights_of_a_document_have_unit_length(text: str) -> None:
     weights = features(text).weights

@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import numpy as np
+import polars as pl
 import pytest
 
 from definemed_pipeline.corpus import transformer
@@ -27,7 +28,7 @@ LABELS = np.arange(120) < 30
 
 def train(folder: Path, section: MedicalClassifierSettings = MICRO) -> TransformerClassifier:
     folder.mkdir(exist_ok=True)
-    return train_transformer(DOCUMENTS, LABELS, section, folder / "transformer.pt", print)
+    return train_transformer([pl.Series(DOCUMENTS)], LABELS, section, folder / "transformer.pt", print)
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +37,24 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> TransformerClassifie
 
 
 def test_it_tells_unseen_documents_apart(classifier: TransformerClassifier) -> None:
-    positive = classifier.logits(texts(50, is_medical=True, seed=2), 16)
-    negative = classifier.logits(texts(50, is_medical=False, seed=2), 16)
+    positive = classifier.logits(pl.Series(texts(50, is_medical=True, seed=2)), 256)
+    negative = classifier.logits(pl.Series(texts(50, is_medical=False, seed=2)), 256)
     assert (positive[:, None] > negative[None, :]).mean() > 0.95
 
 
 def test_batches_and_padding_change_nothing_that_is_stored(classifier: TransformerClassifier) -> None:
-    documents = [text[: 20 + 7 * number] for number, text in enumerate(texts(40, is_medical=True, seed=3))]
-    alone = np.array([classifier.logits([text], 1)[0] for text in documents])
-    for size in (3, 16, 64):
+    documents = pl.Series([text[: 20 + 7 * number] for number, text in enumerate(texts(40, is_medical=True, seed=3))])
+    alone = np.array([classifier.logits(documents.slice(number, 1), 1)[0] for number in range(len(documents))])
+    for size in (40, 256, 5_000):
         assert np.abs(classifier.logits(documents, size) - alone).max() < 1e-5
     shuffled = np.random.default_rng(0).permutation(len(documents))
-    assert np.abs(classifier.logits([documents[i] for i in shuffled], 16) - alone[shuffled]).max() < 1e-5
+    assert np.abs(classifier.logits(documents.gather(shuffled), 256) - alone[shuffled]).max() < 1e-5
 
 
 def test_it_survives_saving_and_the_folder_names_no_place(classifier: TransformerClassifier, tmp_path: Path) -> None:
     classifier.save(tmp_path / "model")
     loaded = load_transformer(tmp_path / "model", MICRO.max_tokens)
-    assert loaded.logits(DOCUMENTS, 16).tolist() == classifier.logits(DOCUMENTS, 16).tolist()
+    assert loaded.logits(pl.Series(DOCUMENTS), 256).tolist() == classifier.logits(pl.Series(DOCUMENTS), 256).tolist()
     files = contents(tmp_path / "model")
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(files)
     assert json.loads(files["config.json"])["architectures"] == ["XLMRobertaForSequenceClassification"]
@@ -92,19 +93,20 @@ def test_training_goes_on_from_the_last_epoch_to_the_same_weights(
     resumed = train(tmp_path / "state")
     steps_per_epoch = -(-len(DOCUMENTS) // MICRO.batch_size)
     assert min(rates) == 4 * steps_per_epoch
-    assert resumed.logits(DOCUMENTS, 16).tolist() == classifier.logits(DOCUMENTS, 16).tolist()
+    assert resumed.logits(pl.Series(DOCUMENTS), 256).tolist() == classifier.logits(pl.Series(DOCUMENTS), 256).tolist()
 
 
 def test_a_long_document_is_cut_and_ends_as_a_short_one_does(classifier: TransformerClassifier) -> None:
-    short, long = classifier.encode(["Brücke", "Brücke und Bahnhof " * 1000])
+    tokens = classifier.encode([pl.Series(["Brücke"]), pl.Series(["Brücke und Bahnhof " * 1000])])
+    short, long = tokens.document(0), tokens.document(1)
     assert len(long) == MICRO.max_tokens
     assert (short[0], short[-1]) == (long[0], long[-1]) == (0, 2)
 
 
 def test_the_tokenizer_is_the_same_each_time_and_never_larger_than_asked() -> None:
-    first, second = (train_tokenizer(DOCUMENTS, 350, 24).backend_tokenizer.to_str() for _ in range(2))
+    first, second = (train_tokenizer([pl.Series(DOCUMENTS)], 350, 24).backend_tokenizer.to_str() for _ in range(2))
     assert first == second
-    assert len(train_tokenizer(DOCUMENTS, 350, 24)) <= 350
+    assert len(train_tokenizer([pl.Series(DOCUMENTS)], 350, 24)) <= 350
 
 
 def test_the_learning_rate_rises_and_falls_in_straight_lines() -> None:
@@ -124,7 +126,7 @@ def test_it_starts_from_a_published_folder(classifier: TransformerClassifier, tm
     tuned.save(tmp_path / "tuned")
     assert not [name for name, content in contents(tmp_path / "tuned").items() if str(tmp_path).encode() in content]
     assert tuned.tokenizer.get_vocab() == classifier.tokenizer.get_vocab()
-    assert tuned.logits(DOCUMENTS, 16).tolist() != classifier.logits(DOCUMENTS, 16).tolist()
+    assert tuned.logits(pl.Series(DOCUMENTS), 256).tolist() != classifier.logits(pl.Series(DOCUMENTS), 256).tolist()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ ASSETS = [
     "sampling_frames",
     "annotations",
     "medical_classifier",
+    "cascade_certificate",
     "base_models",
     "classifier_scores",
     "medical_documents",
@@ -41,6 +42,7 @@ def test_every_asset_and_partition_is_in_the_lake(finished):
     partitions |= {
         "annotations": ["_"],
         "medical_classifier": ["_"],
+        "cascade_certificate": ["_"],
         "finemed_de": ["_"],
         "win_rates": ["_"],
         "failure_modes": ["_"],

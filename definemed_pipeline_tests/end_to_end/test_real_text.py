@@ -24,8 +24,7 @@ medical_classifier:
   epochs: 6
   max_tokens: 192
   target_precision: 0.8
-  held_out_share: 0.3
-  prefilter_recall: 0.95
+  validation_share: 0.3
 base_models: {{demo-mistral: null}}
 win_rates: {{opponent_base_model: demo-qwen2}}
 """

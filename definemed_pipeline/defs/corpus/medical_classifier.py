@@ -25,18 +25,19 @@ CHECKS = active_recipe().checks
     kinds={"pytorch", "huggingface"},
     owners=OWNERS,
     deps=[annotations],
-    code_version=code_version("1", SECTION),
+    code_version=code_version("2", SECTION),
     retry_policy=RETRIES,
     check_specs=blocking(
         "medical_classifier",
-        precision="Precision on held-out annotations reaches the recipe's floor.",
-        recall="Recall on held-out annotations reaches the recipe's floor.",
+        precision="Precision on the random hold-out reaches the recipe's floor.",
+        recall="Recall on the random hold-out reaches the recipe's floor.",
     ),
 )
 def medical_classifier(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
-    """A linear model on hashed subwords that rejects cheaply, and a transformer of XLM-R architecture that decides the rest.
+    """A linear model on hashed subwords that can reject cheaply, and a transformer of XLM-R architecture, both calibrated to the web.
 
-    The decision threshold is the lowest at which held-out precision reaches the recipe's target (the paper: 0.95).
+    The decision threshold is the lowest at which precision on validation documents, weighted as the web, reaches the recipe's target (the
+    paper: 0.95). Precision and recall are measured on a random hold-out that nothing is tuned on, and on gold labels.
     """
     manifest = build_in_payload(
         context,
@@ -46,14 +47,12 @@ def medical_classifier(context: dg.AssetExecutionContext, lake: Lake, compute: d
         section=SECTION,
         inputs=[lake.artifact("annotations")],
     )
-    precision, recall = manifest.metrics["precision"], manifest.metrics["recall"]
+    floors = {"precision": CHECKS.classifier_precision, "recall": CHECKS.classifier_recall}
+    found = {name: manifest.metrics[name] or 0.0 for name in floors}  # None where the hold-out holds no positive: not shown
     return result(
         context,
         lake,
         manifest,
-        table="held_out.parquet",
-        checks=[
-            check("precision", precision >= CHECKS.classifier_precision, found=precision, floor=CHECKS.classifier_precision),
-            check("recall", recall >= CHECKS.classifier_recall, found=recall, floor=CHECKS.classifier_recall),
-        ],
+        table="validation.parquet",
+        checks=[check(name, found[name] >= floor, found=found[name], floor=floor) for name, floor in floors.items()],
     )
