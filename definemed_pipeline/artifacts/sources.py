@@ -1,6 +1,7 @@
-"""Files outside the lake, named in the recipe by path or URL (any fsspec protocol)."""
+"""Files outside the lake, named in the recipe by path or URL (any fsspec protocol), or by name where they come with the package."""
 
 import hashlib
+import importlib.resources
 from typing import IO
 
 import fsspec
@@ -34,6 +35,20 @@ def open_source(location: str) -> IO[bytes]:
     """Open a source for reading in binary."""
     file: IO[bytes] = fsspec.open(location, "rb").open()
     return file
+
+
+def packaged_location(folder: str, name: str, key: str) -> str:
+    """Return the location of a YAML file that a recipe's `key` names: one of the package's `folder` by its name, any other by path or URL.
+
+    Raise UserError for a name that is not packaged.
+    """
+    if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
+        return name
+    files = importlib.resources.files("definemed_pipeline") / folder
+    packaged = sorted(file.name.removesuffix(".yaml") for file in files.iterdir() if file.name.endswith(".yaml"))
+    if name not in packaged:
+        raise UserError(f"{key} is {name!r}; allowed: {', '.join(packaged)}, or the path of a YAML file")
+    return str(files / f"{name}.yaml")
 
 
 def _content_tag(info: dict[str, object]) -> str | None:
