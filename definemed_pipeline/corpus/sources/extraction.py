@@ -61,8 +61,7 @@ class PageReader:
             extracted = _extract(html, page)
         except Exception:  # of any kind: the parser's, recursion, memory
             return Skipped("extraction_failed")
-        text = _sound(normalize_unicode(extracted.text or "").strip()) if extracted else ""
-        if not text:
+        if extracted is None or not (text := _sound(normalize_unicode(extracted.text or "").strip())):
             return Skipped("no_text")
         language, score = self._language(text)
         if language != self._settings.language_code or score < self._settings.min_language_score:
@@ -92,7 +91,9 @@ def refuse_unknown_language(code: str) -> None:
     try:
         IsoCode639_3.from_str(code)
     except ValueError as error:
-        raise UserError(f"source.language {code!r} is not among the languages that can be identified; deu, for example, is") from error
+        raise UserError(
+            f"source.language {code!r} is not among the languages that can be identified; deu, for example, is"
+        ) from error
 
 
 def _detector() -> LanguageDetector:
@@ -101,7 +102,7 @@ def _detector() -> LanguageDetector:
 
 
 def _extract(html: str, page: Page) -> Extracted | None:
-    return bare_extraction(
+    extracted = bare_extraction(
         html,
         url=page.url,
         favor_precision=True,
@@ -114,6 +115,7 @@ def _extract(html: str, page: Page) -> Extracted | None:
             "max_date": page.date[:10] if page.date else LATEST,
         },
     )
+    return extracted if isinstance(extracted, Extracted) else None
 
 
 def _sound(text: str | None) -> str | None:

@@ -22,7 +22,9 @@ class HtmlSource:
 
     def __post_init__(self) -> None:
         if not self.files:
-            raise ValueError("files is empty; allowed: one or more paths, globs or URLs of WARC files or of folders of HTML files")
+            raise ValueError(
+                "files is empty; allowed: one or more paths, globs or URLs of WARC files or of folders of HTML files"
+            )
         if not re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", self.language):
             raise ValueError(f"language is {self.language!r}; allowed: a language and its script in the form deu_Latn")
 

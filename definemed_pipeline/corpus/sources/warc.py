@@ -8,7 +8,7 @@ import hashlib
 import uuid
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Literal
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
@@ -125,7 +125,7 @@ def _page(record: WarcRecord, name: str, max_page_bytes: int) -> Record:
     return Page(id=id_, url=url, date=date, file_path=name, html=html, charset=response.http_charset)
 
 
-def _response(block: bytes, decode: str) -> WarcRecord:
+def _response(block: bytes, decode: Literal["all", "none"]) -> WarcRecord:
     record = WarcRecord()
     record.is_http = True
     record.set_bytes_content(block)
@@ -138,7 +138,8 @@ def _body(block: bytes, limit: int) -> bytes:
 
     Many crawlers store the body decoded and leave the header that says it is encoded; then the body is taken as it lies.
     """
-    for decode in ("all", "none"):
+    decodings: tuple[Literal["all"], Literal["none"]] = ("all", "none")
+    for decode in decodings:
         try:
             reader = _response(block, decode).reader
             body = bytearray()
@@ -162,7 +163,7 @@ class _Watched:
     def __init__(self, file: IO[bytes]) -> None:
         self.fault: BaseException | None = None
         self._file = file
-        self.seek, self.tell = file.seek, file.tell
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
 
     def read(self, size: int = -1) -> bytes:
         try:

@@ -62,8 +62,10 @@ class Workers(Generic[T, R]):
         waiting: deque[_Batch[T, R]] = deque()
         while True:
             while len(held) < BATCHES_AHEAD * self._number and (things := next(batches, None)) is not None:
-                held.append(batch := _Batch(things))
-                waiting.append(batch)
+                batch: _Batch[T, R] = _Batch(things)
+                held.append(batch)
+                if things:
+                    waiting.append(batch)
             if not held:
                 return
             self._hand_out(waiting)
