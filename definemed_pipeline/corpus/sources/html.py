@@ -71,7 +71,9 @@ def extract_pages(
         for number, part in itertools.groupby(reported, lambda batch_and_outcomes: batch_and_outcomes[0].part):
             _write_part(_part_file(checkpoints, number), part, dump=settings.dump or name, rules=rules)
     parts = sorted(checkpoints.glob("part_*.parquet"))
-    counts = sum((_counts(path) for path in parts), Counter())
+    counts = Counter(records=0, documents=0)
+    for part_file in parts:
+        counts.update(_counts(part_file))
     _refuse_nothing(location, counts)
     _join(parts, target)
     return dict(sorted(counts.items()))

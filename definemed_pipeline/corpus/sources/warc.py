@@ -42,7 +42,7 @@ def read_warc(file: IO[bytes], *, name: str, max_page_bytes: int) -> Iterator[Re
 def _records(file: IO[bytes], max_bytes: int) -> Iterator[WarcRecord | Skipped]:
     """Yield the HTTP responses with their block in memory, and for every other record the reason to skip it."""
     start: int | None = 0
-    in_damage = False  # one damage may show twice: in the record it cuts short and in what follows
+    in_damage = False  # one damage may show several times: in the record it cuts short and in what follows
     while start is not None:
         file.seek(start)
         stream = _Watched(file)
@@ -50,8 +50,9 @@ def _records(file: IO[bytes], max_bytes: int) -> Iterator[WarcRecord | Skipped]:
             for record in ArchiveIterator(stream, parse_http=False, fsspec_args=False):
                 start = record.stream_pos
                 outcome = _with_block(record, max_bytes)
+                if outcome is not DAMAGED or not in_damage:
+                    yield outcome
                 in_damage = outcome is DAMAGED
-                yield outcome
             return
         except OSError:
             if stream.fault is not None:
@@ -63,6 +64,8 @@ def _records(file: IO[bytes], max_bytes: int) -> Iterator[WarcRecord | Skipped]:
 
 
 def _with_block(record: WarcRecord, max_bytes: int) -> WarcRecord | Skipped:
+    if "Content-Length" not in record.headers:  # which no record is without, unless its headers are cut short
+        return DAMAGED
     if record.record_type != WarcRecordType.response or not record.is_http:
         return Skipped("not_a_response")
     declared = record.content_length
@@ -109,20 +112,27 @@ def _page(record: WarcRecord, name: str, max_page_bytes: int) -> Record:
         response = _response(block, "none")
     except OSError:
         return Skipped("bad_http_headers")
-    if response.http_headers.status_code != 200:
-        return Skipped("status_not_200")
     html = _body(block, max_page_bytes + 1)
-    if not html:
-        return Skipped("empty")
     content_type = record.headers.get("WARC-Identified-Payload-Type") or response.http_content_type
-    if not _is_html(content_type, html):
-        return Skipped("not_html")
-    if len(html) > max_page_bytes:
-        return Skipped("too_large")
+    if reason := _reason_against(response, html, content_type, max_page_bytes):
+        return Skipped(reason)
     url = (record.headers.get("WARC-Target-URI") or "").strip("<>") or None
     date = record.headers.get("WARC-Date") if record.record_date else None
     id_ = record.record_id or f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{url} {date}')}>"
     return Page(id=id_, url=url, date=date, file_path=name, html=html, charset=response.http_charset)
+
+
+def _reason_against(response: WarcRecord, html: bytes, content_type: str | None, max_page_bytes: int) -> str | None:
+    status = None if response.http_headers is None else response.http_headers.status_code
+    if status is None:
+        return "bad_http_headers"
+    if status != 200:
+        return "status_not_200"
+    if not html:
+        return "empty"
+    if not _is_html(content_type, html):
+        return "not_html"
+    return "too_large" if len(html) > max_page_bytes else None
 
 
 def _response(block: bytes, decode: Literal["all", "none"]) -> WarcRecord:
