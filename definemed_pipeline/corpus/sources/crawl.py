@@ -1,5 +1,6 @@
 """Read a crawl wherever it lies: a WARC file, or a folder of HTML files such as a website's export or mirror."""
 
+import hashlib
 import uuid
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -7,6 +8,8 @@ from pathlib import PurePosixPath
 import fsspec
 from fsspec import AbstractFileSystem
 
+from definemed_pipeline.artifacts.manifest import Source
+from definemed_pipeline.artifacts.sources import identify
 from definemed_pipeline.corpus.sources.records import Page, Record, Skipped
 from definemed_pipeline.corpus.sources.warc import read_warc
 from definemed_pipeline.errors import UserError
@@ -38,10 +41,26 @@ def location_name(location: str) -> str:
     return name
 
 
-def _read_folder(filesystem: AbstractFileSystem, path: str, *, name: str, max_page_bytes: int) -> Iterator[Record]:
-    """Yield the files sorted by path. A page saved to a file has no crawl date, and no URL but what its canonical link tells later."""
+def identify_crawl(name: str, location: str) -> Source:
+    """Identify a crawl by its bytes; a folder by the paths and contents of all files below it. Raise UserError where there is none."""
+    filesystem, path = fsspec.core.url_to_fs(location)
+    if not filesystem.isdir(path):
+        return identify(name, location)
+    digest = hashlib.sha256()
+    for file, relative in _files(filesystem, path):
+        digest.update(f"{relative}\0{identify(name, filesystem.unstrip_protocol(file)).digest}\0".encode())
+    return Source(name=name, location=location, digest=digest.hexdigest())
+
+
+def _files(filesystem: AbstractFileSystem, path: str) -> Iterator[tuple[str, str]]:
+    """Yield each file below a folder and its path from there, as text that can be written; sorted."""
     for file in sorted(filesystem.find(path)):
-        relative = file[len(path.rstrip("/")) + 1 :].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        yield file, file[len(path.rstrip("/")) + 1 :].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _read_folder(filesystem: AbstractFileSystem, path: str, *, name: str, max_page_bytes: int) -> Iterator[Record]:
+    """Yield one record a file. A page saved to a file has no crawl date, and no URL but what its canonical link tells later."""
+    for file, relative in _files(filesystem, path):
         if not relative.lower().endswith(HTML_SUFFIXES):
             yield Skipped("not_html")
             continue

@@ -14,7 +14,6 @@ from definemed_pipeline.corpus.register import register_shard
 from definemed_pipeline.corpus.settings import SourceSettings
 from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA
 from definemed_pipeline.corpus.sources import html
-from definemed_pipeline.corpus.sources.crawl import location_name
 from definemed_pipeline.corpus.sources.html import extract_pages
 from definemed_pipeline.corpus.sources.html_settings import HtmlSource
 from definemed_pipeline.errors import UserError
@@ -212,8 +211,3 @@ def test_what_is_no_crawl_is_refused_in_a_line(tmp_path, name, content, message)
 def test_a_setting_that_cannot_be_is_refused(key, value):
     with pytest.raises(ValueError, match=key):
         HtmlSource(**{"files": ("klinik.warc.gz",), key: value})
-
-
-@pytest.mark.parametrize("location", ["a/klinik.warc.gz", "s3://bucket/klinik.warc", "a/klinik/", "klinik", "/a/klinik.warc.zst"])
-def test_a_crawl_is_called_after_its_location(location):
-    assert location_name(location) == "klinik"
