@@ -16,6 +16,7 @@ from definemed_pipeline.errors import UserError
 
 if TYPE_CHECKING:  # imported where they are used, so that `definemed --help` answers at once
     from definemed_pipeline.artifacts.lineage import Lineage
+    from definemed_pipeline.artifacts.store import Store
     from definemed_pipeline.recipe import Recipe
     from definemed_pipeline.runs import Event, PlannedRun
 
@@ -132,7 +133,7 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
     store = Store(_lake_url(lake))
     store.check_writable()  # so that it is told before any work starts
     _choose(recipe_name, store.url)
-    plan = _plan(recipe, select, partition)
+    plan = _plan(store, recipe, select, partition)
     if not _follow(plan, recipe.compute.concurrency, force=force, started=started):
         errors.print(
             "\n[red]The run failed.[/] What was completed is kept: cure the cause above and run the command again. --debug shows tracebacks."
@@ -155,12 +156,13 @@ def _choose(recipe_name: str, lake: str) -> None:
     os.environ["DEFINEMED_LAKE"] = lake
 
 
-def _plan(recipe: "Recipe", select: list[str], partition: str | None) -> "list[PlannedRun]":
-    """Register the source's files as partitions, plan the runs and say what is going to happen."""
-    from definemed_pipeline.corpus.shards import list_shards
+def _plan(store: "Store", recipe: "Recipe", select: list[str], partition: str | None) -> "list[PlannedRun]":
+    """List the source's files, register them as partitions, plan the runs and say what is going to happen."""
+    from definemed_pipeline.corpus.sources.listing import files_of, refresh_listing
     from definemed_pipeline.runs import SHARDS, plan_runs, prepare_instance
 
-    shards = list(list_shards(recipe.source))
+    listing = refresh_listing(store, recipe.name, recipe.source, run_id="planning", report=console.print)
+    shards = list(files_of(store, listing))
     registered = prepare_instance(Path.cwd(), shards)
     from definemed_pipeline.definitions import defs
 

@@ -1,5 +1,6 @@
 """The one place where assets, resources and automation meet; what `workspace.yaml` loads."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from definemed_pipeline.recipe import active_recipe
 
 def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Return the definitions of the active recipe; tests replace resources here and nowhere else."""
+    os.environ.update(active_recipe().source.environment())  # read by whatever opens a shard, payloads included
     return dg.Definitions(
         assets=dg.load_assets_from_package_module(graph),
         jobs=[corpus_job, models_job, everything_job, list_source, refresh_shards, assemble_corpus_job],

@@ -3,3 +3,8 @@
 
 class UserError(Exception):
     """Say in one or two lines which thing is wrong, which value was found, and what cures it."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of what an error says, at most 200 characters of it, or its name."""
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -17,7 +17,8 @@ import yaml
 
 from definemed_pipeline.compute.settings import ComputeSettings
 from definemed_pipeline.corpus.classifier_settings import ClassifierScoresSettings, MedicalClassifierSettings
-from definemed_pipeline.corpus.settings import AnnotationSettings, FinemedDeSettings, SourceSettings
+from definemed_pipeline.corpus.settings import AnnotationSettings, FinemedDeSettings, SamplingFrameSettings
+from definemed_pipeline.corpus.sources.settings import SourceSettings
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.settings import (
     BenchmarkScoresSettings,
@@ -44,6 +45,7 @@ Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*
 class ChecksSettings:
     """What an artifact must reach before the next stage may spend money on it."""
 
+    annotator_f1: float = setting(0.8, at_least=0, at_most=1)  # against gold labels, where there are any
     classifier_precision: float = setting(0.8, at_least=0, at_most=1)
     classifier_recall: float = setting(0.5, at_least=0, at_most=1)
     corpus_documents: int = setting(100, at_least=1)
@@ -65,6 +67,7 @@ class Recipe(pydantic.BaseModel):
     name: Name
     description: str = ""
     source: SourceSettings
+    sampling_frames: SamplingFrameSettings
     annotations: AnnotationSettings
     medical_classifier: MedicalClassifierSettings
     classifier_scores: ClassifierScoresSettings
@@ -83,6 +86,15 @@ class Recipe(pydantic.BaseModel):
     checks: ChecksSettings
     compute: ComputeSettings
     refresh: RefreshSettings = pydantic.Field(default_factory=RefreshSettings)
+
+    @pydantic.model_validator(mode="after")
+    def _every_score_bin_has_its_share(self) -> "Recipe":
+        bins, shares = self.sampling_frames.bin_names, self.annotations.sample_shares
+        if set(bins) != set(shares):
+            raise ValueError(
+                f"annotations.sample_shares names {', '.join(shares)}; allowed are sampling_frames.score_bins: {', '.join(bins)}"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _opponent_exists(self) -> "Recipe":

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.shards import list_shards
+from definemed_pipeline.corpus.sources.listing import list_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import read_effect
@@ -26,7 +26,7 @@ def describe_recipe(recipe: Recipe) -> Iterator[RenderableType]:
     """Say what a valid recipe would build: its shards, base models and the digest of each section."""
     yield f"[green]valid[/]  recipe [bold]{recipe.name}[/]  {escape(recipe.description)}"
     try:
-        shards = list(list_shards(recipe.source))
+        shards = list(list_source(recipe.source))
         yield f"{len(shards)} shards: {', '.join(shards[:6])}{' …' if len(shards) > 6 else ''}"
     except UserError as error:
         yield f"[yellow]shards cannot be listed now:[/] {escape(str(error))}"

@@ -1,7 +1,14 @@
-"""Files outside the lake, named in the recipe by path or URL (any fsspec protocol)."""
+"""Files outside the lake, named in the recipe by path or URL (any fsspec protocol), or by name where they come with the package."""
 
 import hashlib
-from typing import IO
+import importlib.resources
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -11,23 +18,28 @@ from definemed_pipeline.errors import UserError
 
 # What object stores and the Hub call the digest or tag of a file's content.
 CONTENT_TAGS = ("sha256", "ETag", "etag", "oid", "blob_id", "md5Hash", "checksum")
+CLOCK_NANOSECONDS = 2_000_000_000  # the coarsest clock of a file system's times (FAT)
 
 
-def identify(name: str, location: str) -> Source:
+def identify(name: str, location: str, *, scratch: Path | None = None) -> Source:
     """Identify a source by its bytes: the content tag its filesystem vouches for, else the SHA-256 of the content.
 
-    Raise UserError where there is no such file.
+    In `scratch` the SHA-256 of local files are remembered: a file is not read again while its size, inode and times of modification
+    and change are the same. Raise UserError where there is no such file.
     """
     filesystem, path = fsspec.core.url_to_fs(location)
     try:
         info = filesystem.info(path)
-        tag = None if isinstance(filesystem, LocalFileSystem) else _content_tag(info)
-        if tag is None:
+        if isinstance(filesystem, LocalFileSystem):
+            digest = _local_digest(Path(path), scratch)
+        elif (tag := content_tag(info)) is not None:
+            digest = tag
+        else:
             with filesystem.open(path, "rb") as file:
-                tag = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{name}: there is no file {location}; correct the path in the recipe") from error
-    return Source(name=name, location=location, digest=tag)
+    return Source(name=name, location=location, digest=digest)
 
 
 def open_source(location: str) -> IO[bytes]:
@@ -36,8 +48,63 @@ def open_source(location: str) -> IO[bytes]:
     return file
 
 
-def _content_tag(info: dict[str, object]) -> str | None:
+def packaged_location(folder: str, name: str, key: str) -> str:
+    """Return the location of a YAML file that a recipe's `key` names: one of the package's `folder` by its name, any other by path or URL.
+
+    Raise UserError for a name that is not packaged.
+    """
+    if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
+        return name
+    files = importlib.resources.files("definemed_pipeline") / folder
+    packaged = sorted(file.name.removesuffix(".yaml") for file in files.iterdir() if file.name.endswith(".yaml"))
+    if name not in packaged:
+        raise UserError(f"{key} is {name!r}; allowed: {', '.join(packaged)}, or the path of a YAML file")
+    return str(files / f"{name}.yaml")
+
+
+def content_tag(info: Mapping[str, Any]) -> str | None:
+    """Return what a filesystem's description of a file vouches for as its content, or None."""
     for key in CONTENT_TAGS:
         if value := info.get(key):
             return f"{key}:{value}"
     return None
+
+
+def _local_digest(path: Path, scratch: Path | None) -> str:
+    """Return a local file's SHA-256, from memory where the file was not touched since.
+
+    Trusted is the system's word that a file with the same inode, size, and times of modification and change has the same bytes: the
+    time of change cannot be set by a program. A file touched within the clock's last tick could be written again unseen, so its
+    digest is not kept.
+    """
+    with path.open("rb") as file:
+        before = _touched(file)
+        name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()
+        kept = scratch / "digests" / f"{name}.json" if scratch is not None else None
+        if kept is not None and (known := _read_json(kept)) is not None and known["touched"] == before:
+            return str(known["sha256"])
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        settled = time.time_ns() - max(before["mtime_ns"], before["ctime_ns"]) > CLOCK_NANOSECONDS
+        if kept is not None and settled and _touched(file) == before:
+            _write_json(kept, {"touched": before, "sha256": digest})
+    return digest
+
+
+def _touched(file: IO[bytes]) -> dict[str, int]:
+    stat = os.fstat(file.fileno())
+    return {"inode": stat.st_ino, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):  # never kept, or cut by a power failure
+        return None
+    return content
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        json.dump(value, file)
+    os.replace(file.name, path)

@@ -38,7 +38,8 @@ CURES = {
     403: "put a key that may use this model into the environment variable that api_key_env names",
     404: "correct base_url or model",
 }
-OTHER_CURE = "correct base_url, model or the length and sampling settings in the recipe"
+OTHER_CURE = "correct base_url, model, response_format or the length and sampling settings in the recipe"
+PROBE_SECONDS = 10.0
 
 
 class EndpointUnavailableError(ConnectionError):
@@ -75,7 +76,10 @@ class ChatClient:
     def __init__(self, endpoint: ChatEndpointSettings, cache_folder: Path) -> None:
         self.endpoint = endpoint
         self.usage = Usage()
-        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
+        self._base = endpoint.base_url.rstrip("/")
+        self._url = self._base + "/chat/completions"
+        self._contact = threading.Lock()
+        self._served: list[str] | None = None  # models, as the endpoint lists them; None before it was asked
         self._key = _read_key(endpoint.api_key_env)
         self._lock = threading.Lock()
         self._cache = AnswerCache(cache_folder)
@@ -92,12 +96,29 @@ class ChatClient:
         self._http.close()
         self._cache.close()
 
-    def answers(self, conversations: Iterable[Conversation], *, temperature: float, max_tokens: int) -> Iterator[Answer]:
+    def cost(self) -> dict[str, float]:
+        """Return the `cost` of all answers so far, cached ones included, in the currency of the prices; nothing where there are none."""
+        prompt, completion = self.endpoint.price_per_million_prompt_tokens, self.endpoint.price_per_million_completion_tokens
+        if not (prompt or completion):
+            return {}
+        return {"cost": (self.usage.prompt_tokens * prompt + self.usage.completion_tokens * completion) / 1e6}
+
+    def answers(
+        self,
+        conversations: Iterable[Conversation],
+        *,
+        temperature: float,
+        max_tokens: int,
+        response_format: Mapping[str, Any] | None = None,
+    ) -> Iterator[Answer]:
         """Yield the answer to each conversation, in order; equal conversations far apart are asked once.
 
-        Raise UserError where the endpoint refuses a request, EndpointUnavailableError where the retries are used up.
+        Raise UserError where the endpoint refuses a request; EndpointUnavailableError where nobody listens there, or the retries are
+        used up.
         """
         sampling = {"model": self.endpoint.model, "temperature": temperature, "max_tokens": max_tokens}
+        if response_format is not None:
+            sampling["response_format"] = dict(response_format)
         stopped = threading.Event()
         pending: deque[Future[Answer]] = deque()
         pool = ThreadPoolExecutor(self.endpoint.concurrency)
@@ -115,6 +136,8 @@ class ChatClient:
     def _answer(self, body: Mapping[str, Any], stopped: threading.Event) -> Answer:
         request = digest_of(body)
         kept = self._cache.get(request)
+        if kept is None:
+            self._make_contact()
         answer = kept or self._ask(body, stopped)
         if kept is None:
             self._cache.put(request, answer)
@@ -123,6 +146,25 @@ class ChatClient:
             self.usage.prompt_tokens += answer.prompt_tokens
             self.usage.completion_tokens += answer.completion_tokens
         return answer
+
+    def _make_contact(self) -> None:
+        """Before the first request, see that somebody listens, and ask which models are served.
+
+        A server that is not there is told at once, not after all retries. Whatever else goes wrong says nothing about chat
+        completions: many endpoints list no models, or not those they load when asked.
+        """
+        with self._contact:
+            if self._served is not None:
+                return
+            try:
+                response, content = self._exchange("GET", self._base + "/models", seconds=PROBE_SECONDS)
+                self._served = [str(model["id"]) for model in json.loads(content)["data"]] if response.status_code == 200 else []
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                raise EndpointUnavailableError(
+                    f"nobody listens at {self._base} ({type(error).__name__}: {error}); start the endpoint, or correct base_url"
+                ) from error
+            except (httpx.RequestError, _PassingFaultError, ValueError, LookupError, TypeError, RecursionError):
+                self._served = []
 
     def _ask(self, body: Mapping[str, Any], stopped: threading.Event) -> Answer:
         waits = self._waits()
@@ -149,7 +191,7 @@ class ChatClient:
         with self._lock:
             self.usage.requests += 1
         try:
-            response, content = self._exchange(body)
+            response, content = self._exchange("POST", self._url, seconds=self.endpoint.timeout_s, json=body)
         except httpx.RequestError as error:
             raise _PassingFaultError(f"{type(error).__name__} ({error})") from error
         status = response.status_code
@@ -159,24 +201,26 @@ class ChatClient:
             raise _PassingFaultError(f"HTTP {status}{wish} ({self._excerpt(content)})", asked)
         if status != 200:
             cure = CURES.get(status, OTHER_CURE)
+            if self._served and self.endpoint.model not in self._served:
+                cure += f"; it lists the models {', '.join(self._served[:10])}"
             raise UserError(f"{self._url} refuses the request: HTTP {status} ({self._excerpt(content)}); {cure}")
         try:
             return _read_completion(content)
         except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _PassingFaultError(f"it answered with no chat completion ({self._excerpt(content)})") from error
 
-    def _exchange(self, body: Mapping[str, Any]) -> tuple[httpx.Response, bytes]:
-        """Post a request and read its answer to the end, within the time and size that an answer may take.
+    def _exchange(self, method: str, url: str, *, seconds: float, **body: Any) -> tuple[httpx.Response, bytes]:
+        """Send a request and read its answer to the end, within the time and size that an answer may take.
 
         httpx limits the time between two pieces only: an endpoint that sends a byte now and then would be read for ever.
         """
-        deadline = time.monotonic() + self.endpoint.timeout_s
+        deadline = time.monotonic() + seconds
         content = bytearray()
-        with self._http.stream("POST", self._url, json=body) as response:
+        with self._http.stream(method, url, timeout=seconds, **body) as response:
             for piece in response.iter_bytes():
                 content += piece
                 if time.monotonic() > deadline:
-                    raise _PassingFaultError(f"its answer was not complete after {self.endpoint.timeout_s} s")
+                    raise _PassingFaultError(f"its answer was not complete after {seconds} s")
                 if len(content) > LARGEST_BODY:
                     raise _PassingFaultError(f"its answer is longer than {LARGEST_BODY} bytes")
         return response, bytes(content)

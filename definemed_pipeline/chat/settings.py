@@ -25,6 +25,10 @@ class ChatEndpointSettings:
     )  # before the first retry; doubles with each
     longest_wait_s: float = setting(default=300.0, above=0, at_most=86_400, location=True)  # who asks for more is given up
 
+    # What a million tokens cost, in any one currency; 0 where nobody bills them.
+    price_per_million_prompt_tokens: float = setting(default=0.0, at_least=0, location=True)
+    price_per_million_completion_tokens: float = setting(default=0.0, at_least=0, location=True)
+
     def __post_init__(self) -> None:
         # Neither message repeats the value: it may be a secret that was put in the wrong place.
         if not _is_plain_url(self.base_url):

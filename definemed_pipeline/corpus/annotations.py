@@ -1,10 +1,11 @@
-"""Annotations: a random sample of documents with the annotator's labels, and the gold documents it is measured on.
+"""Annotations: the samples of documents with the annotator's labels, and the gold documents the annotator is measured on.
 
-The sample trains the classifier; gold documents never enter it.
+Who is drawn is decided in `sampling`, from numbers. Here the drawn documents are fetched from the shards, labelled and written in the
+order of shard and row, a row group at a time.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import polars as pl
@@ -13,89 +14,96 @@ from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.corpus.agreement import agreement, proportion, read_gold
 from definemed_pipeline.corpus.chat_settings import ChatAnnotator
 from definemed_pipeline.corpus.lexicon import lexicon_location, read_lexicon
-from definemed_pipeline.corpus.parquet import write_parquet
-from definemed_pipeline.corpus.settings import AnnotationSettings, LexiconAnnotator
-from definemed_pipeline.corpus.shards import ASSET as SHARDS
-from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA, Shard, open_shard
+from definemed_pipeline.corpus.parquet import ParquetStream, batches, row_groups
+from definemed_pipeline.corpus.sampling import Drawn, draw
+from definemed_pipeline.corpus.sampling_frames import ASSET as FRAMES
+from definemed_pipeline.corpus.sampling_frames import keyed_hash
+from definemed_pipeline.corpus.settings import AnnotationSettings, LexiconAnnotator, SamplingFrameSettings
+from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA, open_shard
 from definemed_pipeline.errors import UserError
 
 Annotator: TypeAlias = LexiconAnnotator | ChatAnnotator
 NO_GOLD = pl.DataFrame(schema={"id": pl.String, "is_medical": pl.Boolean})
-NO_DOCUMENTS = pl.DataFrame(schema={"row": pl.Int64, **FINEWEB2_SCHEMA, "shard": pl.String})
-BATCH = 5_000  # documents scored at once
+LABELLED_SCHEMA: dict[str, type[pl.DataType]] = {
+    **FINEWEB2_SCHEMA,
+    "role": pl.String,
+    "stratum": pl.String,
+    "annotator_score": pl.Float64,
+    "is_medical": pl.Boolean,
+}
+SCHEMA: dict[str, type[pl.DataType]] = {
+    **FINEWEB2_SCHEMA,
+    "role": pl.String,
+    "stratum": pl.String,
+    "inclusion_weight": pl.Float64,
+    "annotator_score": pl.Float64,
+    "is_medical": pl.Boolean,
+    "gold_is_medical": pl.Boolean,
+}
+BATCH = 2_000  # documents labelled together
 
 
 def annotate(draft: Draft[AnnotationSettings]) -> None:
-    """Draw the sample, set the gold documents apart, label both, and measure the annotator against gold.
+    """Draw the samples, label the gold documents and all samples but the unlabelled one, and measure the annotator against gold.
 
-    Write `annotations.parquet` (FineWeb2's columns, `role` "sample" or "gold", `annotator_score`, `is_medical`, `gold_is_medical`;
-    by id) and `agreement.json`. Raise UserError where nothing is left to sample.
+    Write, in the order of shard and row: `annotations.parquet` (FineWeb2's columns; `role` sample, hold_out or gold; `stratum`;
+    `inclusion_weight`: how many documents of the web a row stands for, null for gold; `annotator_score`; `is_medical`; `gold_is_medical`)
+    and `unlabelled.parquet` (FineWeb2's columns). Write `agreement.json`. Documents that the annotator gave no verdict on are left out
+    and counted; those of the same stratum stand for them. Raise UserError where nothing is left to sample.
     """
     gold_locations = [source.location for source in draft.identity.sources if source.name == "gold"]
     gold = read_gold(gold_locations[0]) if gold_locations else NO_GOLD
-    shards = [open_shard(draft, name) for name in draft.partitions(SHARDS)]
-    drawn = draw(_documents(shards, draft), gold["id"], draft.settings.sample_size, draft.settings.seed)
-    if drawn.filter(role="sample").is_empty():
+    frame_settings = _frame_settings(draft)
+    frames = {name: draft.input(FRAMES, name) / "frame.parquet" for name in draft.partitions(FRAMES)}
+    draft.report(f"drawing from {len(frames):,} sampling frames")
+    drawn = draw(frames, gold["id"], draft.settings, frame_settings)
+    _check_drawn(drawn, draft.settings)
+    labelled = draft.checkpoints / "labelled.parquet"
+    with (
+        ParquetStream(labelled, LABELLED_SCHEMA) as to_label,
+        ParquetStream(draft.folder / "unlabelled.parquet", FINEWEB2_SCHEMA) as unlabelled,
+    ):
+        documents = _documents(drawn.documents, frame_settings.seed, draft)
+        for frame in _label(batches(_set_aside(documents, unlabelled), BATCH), draft):
+            to_label.write(frame.drop_nulls("is_medical"))
+    _weigh(labelled, drawn, gold, draft.folder / "annotations.parquet")
+    _measure(drawn, gold, draft)
+
+
+def _frame_settings(draft: Draft[Any]) -> SamplingFrameSettings:
+    """Return the settings all frames were made with; raise UserError where they differ."""
+    found = {name: draft.input_manifest(FRAMES, name).identity for name in draft.partitions(FRAMES)}
+    first, *others = found
+    if odd := [name for name in others if found[name].settings_digest != found[first].settings_digest]:
+        raise UserError(f"{FRAMES}[{odd[0]}] was made with other settings than {FRAMES}[{first}]: materialize {FRAMES} again")
+    return SamplingFrameSettings(**found[first].settings)
+
+
+def _check_drawn(drawn: Drawn, settings: AnnotationSettings) -> None:
+    if drawn.strata.is_empty():
         raise UserError(
-            f"no document is left to sample: beside {drawn.height:,} gold documents the {len(shards)} shards hold none with text; "
-            "name more files in source.files, or label fewer documents as gold"
+            f"no document is left to sample: the shards hold {drawn.eligible:,} documents with text that are not gold, and annotations."
+            f"hold_out_size {settings.hold_out_size:,} and unlabelled_size {settings.unlabelled_size:,} are drawn first; "
+            "name more files in source.files, or lower these"
         )
-    labelled = _label(drawn, draft).join(
-        gold.rename({"is_medical": "gold_is_medical"}), on="id", how="left", maintain_order="left"
-    )
-    write_parquet(labelled, draft.folder / "annotations.parquet")
-    _measure(labelled, gold, draft)
 
 
-def draw(documents: Iterable[pl.DataFrame], gold_ids: pl.Series, size: int, seed: int) -> pl.DataFrame:
-    """Return the gold documents and the `size` others with the smallest keyed hash of their id, as `role`, sorted by id.
-
-    `documents` are FineWeb2's columns with `shard` and `row`, in any order: the sample is the same (bottom-k sampling), and no more
-    than about two samples are held in memory. Documents without text are not sampled, an id is drawn once, and a drawn copy of a
-    gold document's text is taken out again, so that no gold text trains the classifier.
-    """
-    gold: list[pl.DataFrame] = [NO_DOCUMENTS]
-    sample: list[pl.DataFrame] = [NO_DOCUMENTS.with_columns(draw_key=pl.lit(None, pl.UInt64))]
-    limit, held = (1 << 64) - 1, 0
-    for frame in (part.select(NO_DOCUMENTS.columns) for part in documents):
-        is_gold = pl.col("id").is_in(gold_ids.implode())
-        gold.append(frame.filter(is_gold))
-        others = frame.filter(~is_gold, pl.col("text").str.strip_chars() != "")
-        chosen = others.with_columns(draw_key=_keyed_hash(others["id"], seed)).filter(pl.col("draw_key") <= limit)
-        sample.append(chosen)
-        held += chosen.height
-        if held > 2 * size:
-            sample = [_smallest(sample, size)]
-            held = sample[0].height
-            limit = sample[0]["draw_key"][-1] if held == size else limit
-    gold_documents = pl.concat(gold).sort("id", "shard", "row").unique("id", keep="first", maintain_order=True)
-    copies = pl.col("text").is_in(gold_documents["text"].implode())
-    drawn = _smallest(sample, size).filter(~copies)
-    return pl.concat(
-        documents.select(*FINEWEB2_SCHEMA, role=pl.lit(role)) for role, documents in (("sample", drawn), ("gold", gold_documents))
-    ).sort("id")
+def _documents(drawn: pl.DataFrame, seed: int, draft: Draft[Any]) -> Iterator[pl.DataFrame]:
+    """Yield the drawn documents with `role` and `stratum` in the order of shard and row, reading only row groups that hold any."""
+    for (name,), rows in drawn.group_by("shard", maintain_order=True):
+        draft.report(f"reading {rows.height:,} documents of shard {name}")
+        for documents in open_shard(draft, str(name)).rows(rows["row"], list(FINEWEB2_SCHEMA)):
+            found = documents.join(rows, on="row", maintain_order="left")
+            if not keyed_hash(found["id"], seed).equals(found["key"], check_names=False):
+                raise UserError(f"{FRAMES}[{name}] was made from another version of shard {name}: materialize it again")
+            yield found.select(*FINEWEB2_SCHEMA, "role", "stratum")
 
 
-def _documents(shards: Iterable[Shard], draft: Draft[Any]) -> Iterator[pl.DataFrame]:
-    for shard in shards:
-        draft.report(f"drawing from shard {shard.name}: {shard.record.documents:,} documents")
-        for frame in shard.row_groups(list(FINEWEB2_SCHEMA)):
-            yield frame.with_columns(shard=pl.lit(shard.name))
-
-
-def _keyed_hash(ids: pl.Series, seed: int) -> pl.Series:
-    """Return a u64 per id: BLAKE2b keyed with the seed.
-
-    A loop over rows, at about a million a second: unlike polars' hash it never changes, so a sample can be drawn again years later.
-    """
-    key = seed.to_bytes(8, "little")
-    digests = (hashlib.blake2b(value.encode(), digest_size=8, key=key).digest() for value in ids)
-    return pl.Series((int.from_bytes(digest, "little") for digest in digests), dtype=pl.UInt64)
-
-
-def _smallest(frames: list[pl.DataFrame], size: int) -> pl.DataFrame:
-    """Keep the documents with the smallest keys, each id once; equal keys are settled by place."""
-    return pl.concat(frames).sort("draw_key", "id", "shard", "row").unique("id", keep="first", maintain_order=True).head(size)
+def _set_aside(documents: Iterable[pl.DataFrame], unlabelled: ParquetStream) -> Iterator[pl.DataFrame]:
+    """Write the unlabelled sample away and pass the rest on."""
+    for frame in documents:
+        unlabelled.write(frame.filter(role="unlabelled"))
+        yield frame.filter(pl.col("role") != "unlabelled")
 
 
 def annotator_sources(annotator: Annotator) -> dict[str, str]:
@@ -107,55 +115,94 @@ def annotator_sources(annotator: Annotator) -> dict[str, str]:
     return {"prompt": prompt_location(annotator.prompt)}
 
 
-def _label(drawn: pl.DataFrame, draft: Draft[AnnotationSettings]) -> pl.DataFrame:
-    """Add `annotator_score` and `is_medical`; documents the annotator gave no verdict on are counted and left out."""
+def _label(documents: Iterable[pl.DataFrame], draft: Draft[AnnotationSettings]) -> Iterator[pl.DataFrame]:
+    """Add `annotator_score` and `is_medical`, null where the annotator gave no verdict."""
     annotator = draft.settings.annotator
     if isinstance(annotator, LexiconAnnotator):
-        labelled = _label_by_lexicon(drawn, annotator, draft)
-    else:
-        labelled = _label_by_chat(drawn, annotator, draft)
-    decided = labelled.drop_nulls("is_medical")
-    draft.metrics["without_verdict"] = labelled.height - decided.height
-    return decided
-
-
-def _label_by_lexicon(drawn: pl.DataFrame, annotator: LexiconAnnotator, draft: Draft[AnnotationSettings]) -> pl.DataFrame:
-    lexicon = read_lexicon(draft.source("lexicon").location)
-    draft.metrics["lexicon_entries"] = len(lexicon)
-    draft.report(f"labelling {drawn.height:,} documents with a lexicon of {len(lexicon):,} entries")
-    scores = [lexicon.score(batch["text"]) for batch in drawn.iter_slices(BATCH)]
-    return drawn.with_columns(annotator_score=pl.concat(scores)).with_columns(
-        is_medical=pl.col("annotator_score") >= annotator.threshold
-    )
-
-
-def _label_by_chat(drawn: pl.DataFrame, annotator: ChatAnnotator, draft: Draft[AnnotationSettings]) -> pl.DataFrame:
+        yield from _label_by_lexicon(documents, annotator, draft)
+        return
     from definemed_pipeline.corpus.chat_annotator import annotate_by_chat, read_prompt
 
-    draft.report(f"asking {annotator.endpoint.model} about {drawn.height:,} documents")
-    labelled, accounting = annotate_by_chat(
-        drawn,
+    accounting = yield from annotate_by_chat(
+        documents,
         annotator,
         prompt=read_prompt(draft.source("prompt").location),
-        cache_folder=draft.checkpoints / "answers",
+        cache_folder=draft.store.scratch / "chat_cache",
         report=draft.report,
     )
     draft.metrics |= accounting
-    return labelled
 
 
-def _measure(labelled: pl.DataFrame, gold: pl.DataFrame, draft: Draft[AnnotationSettings]) -> None:
+def _label_by_lexicon(
+    documents: Iterable[pl.DataFrame], annotator: LexiconAnnotator, draft: Draft[AnnotationSettings]
+) -> Iterator[pl.DataFrame]:
+    lexicon = read_lexicon(draft.source("lexicon").location)
+    draft.metrics["lexicon_entries"] = len(lexicon)
+    for batch in documents:
+        score = lexicon.score(batch["text"])
+        yield batch.with_columns(annotator_score=score, is_medical=score >= annotator.threshold)
+
+
+def _weigh(labelled: Path, drawn: Drawn, gold: pl.DataFrame, path: Path) -> None:
+    """Copy the labelled documents with `inclusion_weight` and `gold_is_medical`.
+
+    A weight is the population of a stratum over its labelled documents (of the hold-out: all over all). So the weights sum to the
+    populations also where the annotator gave no verdict: within a stratum, those with one stand for those without
+    (weighting-class adjustment, Little and Rubin 2002, section 3.3).
+    """
+    counts = pl.scan_parquet(labelled).group_by("role", "stratum").len().collect()
+    held_out = counts.filter(role="hold_out")["len"].sum()
+    weights = counts.join(drawn.strata, on="stratum", how="left").select(
+        "role",
+        "stratum",
+        inclusion_weight=pl.when(role="sample")
+        .then(pl.col("population") / pl.col("len"))
+        .when(role="hold_out")
+        .then(drawn.eligible / held_out if held_out else None),
+    )
+    with ParquetStream(path, SCHEMA) as annotations:
+        for frame in row_groups(labelled):
+            weighed = frame.join(weights, on=["role", "stratum"], how="left", maintain_order="left")
+            annotations.write(
+                weighed.join(gold.rename({"is_medical": "gold_is_medical"}), on="id", how="left", maintain_order="left")
+            )
+
+
+def _measure(drawn: Drawn, gold: pl.DataFrame, draft: Draft[AnnotationSettings]) -> None:
     """Write `agreement.json` and set the metrics."""
-    sample, found = labelled.filter(role="sample"), labelled.filter(role="gold")
+    columns = ["role", "stratum", "is_medical", "gold_is_medical"]
+    labelled = pl.read_parquet(draft.folder / "annotations.parquet", columns=columns)
+    sample, held_out, found = (labelled.filter(role=role) for role in ("sample", "hold_out", "gold"))
     decided = found.drop_nulls("gold_is_medical")
+    asked = drawn.documents.filter(pl.col("role") != "unlabelled")
     counts = {
         "sample_documents": sample.height,
+        "sample_positives": int(sample["is_medical"].sum()),
+        "hold_out_documents": held_out.height,
+        "unlabelled_documents": drawn.documents.height - asked.height,
+        "without_verdict": asked.height - labelled.height,
+        "eligible_documents": drawn.eligible,
         "gold_documents": found.height,
         "gold_undecided": found.height - decided.height,
-        "gold_not_in_shards": gold.height - found.height,
+        "gold_not_in_shards": gold.height - drawn.documents.filter(role="gold").height,
     }
     if counts["gold_not_in_shards"]:
-        draft.report(f"{counts['gold_not_in_shards']:,} of {gold.height:,} gold documents are in none of the shards")
+        draft.report(
+            f"{counts['gold_not_in_shards']:,} of {gold.height:,} gold documents are in none of the shards, or have no text there"
+        )
     figures = agreement(decided["gold_is_medical"], decided["is_medical"]) if decided.height else {}
-    draft.metrics |= {**counts, **proportion("prevalence", int(sample["is_medical"].sum()), sample.height), **figures}
+    # Of the hold-out alone: it is purely random, so its share of positives is that of the web.
+    prevalence = proportion("prevalence", int(held_out["is_medical"].sum()), held_out.height)
+    draft.metrics |= {**counts, **prevalence, **figures, "score_bins": _by_score_bin(drawn.strata, sample)}
     draft.write_json("agreement.json", {"annotator": draft.settings.annotator.kind, **counts, **figures})
+
+
+def _by_score_bin(strata: pl.DataFrame, sample: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Return per score bin what the sample was drawn from, and how many of its documents were labelled and are positive."""
+    labelled = sample.group_by("stratum").agg(documents=pl.len(), positives=pl.col("is_medical").sum())
+    bins = (
+        strata.join(labelled, on="stratum", how="left", maintain_order="left")
+        .group_by("score_bin", maintain_order=True)
+        .agg(pl.len().alias("strata"), pl.col("population", "documents", "positives").sum())
+    )
+    return {row.pop("score_bin"): row for row in bins.iter_rows(named=True)}

@@ -8,16 +8,18 @@ nein"). The first verdict wins; a document whose answer holds none stays without
 import importlib.resources
 import re
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import jinja2.meta
 import polars as pl
 
 from definemed_pipeline.artifacts.sources import open_source
-from definemed_pipeline.chat.client import ChatClient
+from definemed_pipeline.chat.client import ChatClient, Conversation
 from definemed_pipeline.corpus.chat_settings import ChatAnnotator
 from definemed_pipeline.errors import UserError
 
@@ -27,39 +29,108 @@ SUFFIX = ".jinja"
 
 
 def annotate_by_chat(
-    documents: pl.DataFrame,
+    documents: Iterable[pl.DataFrame],
     annotator: ChatAnnotator,
     *,
     prompt: jinja2.Template,
     cache_folder: Path,
     report: Callable[[str], None],
-) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Label documents (column `text`): return them with `annotator_score` (f64, 1 or 0) and `is_medical`, and the accounting.
+) -> Generator[pl.DataFrame, None, dict[str, float]]:
+    """Label frames of documents (column `text`): yield each with `annotator_score` (f64, 1 or 0) and `is_medical`; return the accounting.
 
-    Both columns are null where the answer held no verdict, or where there was no text to ask about. Documents with the same excerpt
-    are asked about once. The accounting: documents `unparseable` and `without_text`, and the client's `Usage`.
+    Both columns are null where the answer held no verdict, or where there was no text to ask about. Documents of one frame with the
+    same excerpt are asked about once. A frame is taken when the endpoint has room for its questions: few are in memory, and the
+    endpoint never waits for one to be finished. The accounting: documents `unparseable` and `without_text`, the client's `Usage`,
+    and the `cost` of all answers where the recipe names prices.
     """
-    excerpts = documents.select(excerpt=pl.col("text").fill_null("").str.strip_chars().str.slice(0, annotator.max_characters))
-    asked = excerpts.filter(pl.col("excerpt") != "").unique(maintain_order=True)
     read = VerdictReader(annotator)
-    verdicts: list[bool | None] = []
-    reported = time.monotonic()
+    waiting: deque[_Batch] = deque()
+    verdicts: list[bool | None] = []  # of the first waiting batches, in order
+    counts = {"unparseable": 0, "without_text": 0}
+
+    def conversations() -> Iterator[Conversation]:
+        for frame in documents:
+            waiting.append(_batch(frame, annotator.max_characters))
+            yield from ([{"role": "user", "content": prompt.render(text=text)}] for text in waiting[-1].asked)
+
+    def finished() -> pl.DataFrame:
+        batch = waiting.popleft()
+        labels = _labels(batch, verdicts[: len(batch.asked)])
+        del verdicts[: len(batch.asked)]
+        without_text = int((batch.excerpts == "").sum())
+        counts["without_text"] += without_text
+        counts["unparseable"] += labels.null_count() - without_text
+        return batch.documents.with_columns(annotator_score=labels.cast(pl.Float64), is_medical=labels)
+
     with ChatClient(annotator.endpoint, cache_folder) as client:
-        conversations = ([{"role": "user", "content": prompt.render(text=text)}] for text in asked["excerpt"])
-        for answer in client.answers(conversations, temperature=annotator.temperature, max_tokens=annotator.max_tokens):
+        progress = _Progress(client, report)
+        answers = client.answers(
+            conversations(),
+            temperature=annotator.temperature,
+            max_tokens=annotator.max_tokens,
+            response_format=_response_format(annotator),
+        )
+        for answer in answers:
             verdicts.append(read(answer.text))
-            if time.monotonic() - reported >= SECONDS_BETWEEN_REPORTS:
-                reported = time.monotonic()
-                report(f"{len(verdicts):,} of {asked.height:,} documents answered, {verdicts.count(None):,} without a verdict")
-    labels = excerpts.join(
-        asked.with_columns(pl.Series("is_medical", verdicts, dtype=pl.Boolean)), on="excerpt", how="left", maintain_order="left"
+            progress.count(verdicts[-1])
+            while waiting and len(verdicts) >= len(waiting[0].asked):
+                yield finished()
+        while waiting:  # batches without a text to ask about
+            yield finished()
+    return {**counts, **asdict(client.usage), **client.cost()}
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Documents with the excerpt of each ("" where it has no text), and the different excerpts that are asked about."""
+
+    documents: pl.DataFrame
+    excerpts: pl.Series
+    asked: list[str]
+
+
+def _batch(documents: pl.DataFrame, max_characters: int) -> _Batch:
+    excerpts = documents["text"].fill_null("").str.strip_chars().str.slice(0, max_characters)
+    return _Batch(documents, excerpts, excerpts.filter(excerpts != "").unique(maintain_order=True).to_list())
+
+
+def _labels(batch: _Batch, verdicts: list[bool | None]) -> pl.Series:
+    """Give every document its excerpt's verdict."""
+    asked = pl.DataFrame(
+        {"excerpt": batch.asked, "is_medical": verdicts}, schema={"excerpt": pl.String, "is_medical": pl.Boolean}
     )
-    without_text = int((excerpts["excerpt"] == "").sum())
-    unparseable = labels["is_medical"].null_count() - without_text
-    return (
-        documents.with_columns(labels["is_medical"].cast(pl.Float64).alias("annotator_score"), labels["is_medical"]),
-        {"unparseable": unparseable, "without_text": without_text, **asdict(client.usage)},
-    )
+    return batch.excerpts.to_frame("excerpt").join(asked, on="excerpt", how="left", maintain_order="left")["is_medical"]
+
+
+def _response_format(annotator: ChatAnnotator) -> dict[str, Any] | None:
+    """Return what the endpoint is asked to hold the answer to."""
+    if annotator.response_format == "text":
+        return None
+    if annotator.response_format == "json_object":
+        return {"type": "json_object"}
+    key = annotator.verdict_key
+    schema = {"type": "object", "properties": {key: {"type": "boolean"}}, "required": [key], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
+
+
+class _Progress:
+    """Tells now and then how many answers came, how quickly, and what all cost so far."""
+
+    def __init__(self, client: ChatClient, report: Callable[[str], None]) -> None:
+        self._client, self._report = client, report
+        self._answered = self._open = 0
+        self._started = self._reported = time.monotonic()
+
+    def count(self, verdict: bool | None) -> None:
+        self._answered += 1
+        self._open += verdict is None
+        now = time.monotonic()
+        if now - self._reported < SECONDS_BETWEEN_REPORTS:
+            return
+        self._reported = now
+        rate = self._answered / (now - self._started)
+        cost = "".join(f", cost so far {cost:,.2f}" for cost in self._client.cost().values())
+        self._report(f"{self._answered:,} answers, {self._open:,} of them without a verdict, {rate:,.1f} documents/s{cost}")
 
 
 class VerdictReader:

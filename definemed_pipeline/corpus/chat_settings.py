@@ -22,6 +22,8 @@ class ChatAnnotator:
     max_characters: int = setting(default=4_000, at_least=1)
     temperature: float = setting(default=0.0, at_least=0, at_most=2)
     max_tokens: int = setting(default=32, at_least=1)
+    # What the endpoint is asked to hold the answer to, where it supports that; an answer is read in the same tolerant way.
+    response_format: Literal["text", "json_object", "json_schema"] = "text"
     verdict_key: str = "medizinisch"  # of the JSON object that the prompt asks for
     positive_verdicts: tuple[str, ...] = ("true", "ja")
     negative_verdicts: tuple[str, ...] = ("false", "nein")

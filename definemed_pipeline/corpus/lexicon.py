@@ -6,7 +6,6 @@ the score is d / (d + half_density), in [0, 1). Counting distinct words keeps a 
 term, and `PRIOR_WORDS` are added to the length of every text so that a lone term in a headline does not decide.
 """
 
-import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import polars as pl
 import yaml
 
-from definemed_pipeline.artifacts.sources import open_source
+from definemed_pipeline.artifacts.sources import open_source, packaged_location
 from definemed_pipeline.corpus.text import fold, folded_words
 from definemed_pipeline.errors import UserError
 
@@ -70,13 +69,7 @@ def lexicon_location(name: str) -> str:
 
     Raise UserError for a name that is not packaged.
     """
-    if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
-        return name
-    folder = importlib.resources.files("definemed_pipeline") / "lexicons"
-    packaged = sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-    if name not in packaged:
-        raise UserError(f"annotations.annotator.lexicon is {name!r}; allowed: {', '.join(packaged)}, or the path of a YAML file")
-    return str(folder / f"{name}.yaml")
+    return packaged_location("lexicons", name, "lexicon")
 
 
 def read_lexicon(location: str) -> Lexicon:

@@ -7,11 +7,13 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from definemed_pipeline.artifacts.build import Draft
-from definemed_pipeline.artifacts.sources import open_source
-from definemed_pipeline.corpus.settings import SourceSettings
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA, Shard, ShardRecord, footer_digest, reading
+from definemed_pipeline.corpus.sources.files import SHARD
+from definemed_pipeline.corpus.sources.opening import open_file
+from definemed_pipeline.corpus.sources.settings import SourceSettings
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import run_payload
 
@@ -20,14 +22,16 @@ REQUIRED_COLUMNS = ("text", "id")
 ADDED_COLUMNS = ("row", "shard", "words", "medical_probability", "decided_by")
 
 
-def register_shard(draft: Draft[SourceSettings]) -> None:
+def register_shard(draft: Draft[Any]) -> None:
     """Check that the file of source "shard" is a whole FineWeb2-shaped parquet file, profile it and write `shard.json`.
 
     Raise UserError where it is not; a file without a single document is allowed and says so.
     """
-    source = draft.source("shard")
-    name = draft.identity.partition
-    with reading(source.location), open_source(source.location) as file:
+    source, scratch = draft.source(SHARD), draft.store.scratch
+    with (
+        reading(source.location),
+        open_file(source.location, source.digest, scratch=scratch, report=draft.report) as file,
+    ):
         footer = footer_digest(file)
         parquet = pq.ParquetFile(file)
         _check_schema(parquet.schema_arrow, source.location)
@@ -39,9 +43,10 @@ def register_shard(draft: Draft[SourceSettings]) -> None:
             row_groups=parquet.num_row_groups,
             columns=tuple(parquet.schema_arrow.names),
         )
-    draft.metrics |= {"bytes": record.bytes, **_profile(Shard(name=name, location=source.location, record=record))}
+    shard = Shard(name=draft.identity.partition, location=source.location, record=record, scratch=scratch, report=draft.report)
+    draft.metrics |= {"bytes": record.bytes, **_profile(shard)}
     if not record.documents:
-        draft.report(f"shard {name} holds no document: {source.location}")
+        draft.report(f"shard {shard.name} holds no document: {source.location}")
     draft.write_json("shard.json", asdict(record))
 
 
@@ -98,4 +103,4 @@ def _profile(shard: Shard) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_payload(SourceSettings, register_shard)
+    run_payload(SourceSettings, register_shard, parse=TypeAdapter(SourceSettings).validate_python)  # type: ignore[arg-type]

@@ -1,26 +1,17 @@
-"""The recipe's sections of the corpus, from the web's files to FineMed-de; the classifier's have a module of their own.
+"""The recipe's sections of the corpus, from the web's files to FineMed-de; the classifier's and the
+sources' have modules of their own.
 
 Only declarations belong here. Gold labels, benchmarks and instruction sets reach the work functions as sources.
 """
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from definemed_pipeline.corpus.chat_settings import ChatAnnotator
 from definemed_pipeline.settings import setting, settings
-
-
-@settings
-class SourceSettings:
-    """Where the web's documents lie: FineWeb2-shaped parquet files, one shard each."""
-
-    kind: Literal["parquet"] = "parquet"
-    files: tuple[str, ...] = setting(location=True)  # paths, globs or fsspec URLs
-
-    def __post_init__(self) -> None:
-        if not self.files:
-            raise ValueError("files is empty; allowed: one or more paths, globs or URLs of parquet files")
 
 
 @settings
@@ -33,13 +24,59 @@ class LexiconAnnotator:
 
 
 @settings
+class SamplingFrameSettings:
+    """How every document is put in random order and into a range of a cheap score, before anyone is asked about it.
+
+    The cheap score is the lexicon's score of a document's first `max_characters`. It only says which documents are looked at more
+    often; what it misses is still drawn, from the range it put it in, and weighs accordingly.
+    """
+
+    lexicon: str = setting(default="de_medical", location=True)  # the name of a packaged lexicon, or the path or URL of another
+    max_characters: int = setting(default=1_000, at_least=1)
+    score_bins: Mapping[str, float] = setting(
+        factory=lambda: {"none": 0.0, "low": 0.1, "medium": 0.3, "high": 0.5}
+    )  # lowest score
+    seed: int = setting(default=0, at_least=0)  # of the random order: another seed draws other documents
+
+    def __post_init__(self) -> None:
+        bounds = sorted(self.score_bins.values())
+        if not bounds or bounds[0] != 0 or bounds[-1] >= 1 or len(set(bounds)) < len(bounds) or len(bounds) > 256:
+            raise ValueError(
+                f"score_bins is {dict(self.score_bins)}; allowed: names with different lowest scores in [0, 1), one of them 0"
+            )
+
+    @property
+    def bin_names(self) -> tuple[str, ...]:
+        """Names of the score bins, from the lowest scores to the highest: a frame's `score_bin` is a position in them."""
+        return tuple(sorted(self.score_bins, key=lambda name: self.score_bins[name]))
+
+    @property
+    def bin_bounds(self) -> tuple[float, ...]:
+        """The lowest score of every bin but the first."""
+        return tuple(sorted(self.score_bins.values())[1:])
+
+
+@settings
 class AnnotationSettings:
-    """Which documents are labelled to train the classifier, by whom, and against which gold labels the annotator is measured."""
+    """Which documents are labelled, by whom, and against which gold labels the annotator is measured; see `sampling.py`."""
 
     annotator: Annotated[LexiconAnnotator | ChatAnnotator, Field(discriminator="kind")] = setting(factory=LexiconAnnotator)
-    sample_size: int = setting(default=260_000, at_least=1)
-    seed: int = setting(default=0, at_least=0)
+    sample_size: int = setting(default=260_000, at_least=1)  # stratified, to train on
+    hold_out_size: int = setting(default=10_000, at_least=0)  # purely random and labelled: nothing is tuned on it
+    unlabelled_size: int = setting(default=60_000, at_least=0)  # purely random and not labelled: for the cascade's certificate
+    sample_shares: Mapping[str, float] = setting(  # of the sample, per score bin
+        factory=lambda: {"none": 0.4, "low": 0.15, "medium": 0.15, "high": 0.3}
+    )
     gold: str | None = setting(default=None, location=True)  # parquet with `id` and a boolean `is_medical`, null where undecided
+
+    def __post_init__(self) -> None:
+        shares = dict(self.sample_shares)
+        if not all(share > 0 for share in shares.values()) or not math.isclose(sum(shares.values()), 1):
+            raise ValueError(f"sample_shares is {shares}; allowed: shares above 0 that sum to 1, one for every score bin")
+        if self.sample_size < len(shares):
+            raise ValueError(
+                f"sample_size is {self.sample_size}; allowed: at least one document for each of {len(shares)} score bins"
+            )
 
 
 @settings

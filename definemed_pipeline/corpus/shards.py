@@ -5,24 +5,23 @@ How a shard is registered stands in `register`; what is decided about documents 
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
-import fsspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from definemed_pipeline.artifacts.build import Draft
-from definemed_pipeline.artifacts.sources import open_source
-from definemed_pipeline.corpus.settings import SourceSettings
-from definemed_pipeline.errors import UserError
+from definemed_pipeline.corpus.sources.opening import open_file
+from definemed_pipeline.errors import UserError, one_line
 
 ASSET = "fineweb2_shards"
+LOG = logging.getLogger(__name__)
 FINEWEB2_SCHEMA: dict[str, type[pl.DataType]] = {
     "text": pl.String,
     "id": pl.String,
@@ -55,11 +54,23 @@ class ShardRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A registered shard: `name` is its partition key, `location` the path or URL of its file."""
+    """A registered shard: `name` is its partition key, `location` the path or URL of its file.
+
+    `scratch` is where a copy of a remote file is kept while it is read, `report` where it is told that one is fetched.
+    """
 
     name: str
     location: str
     record: ShardRecord
+    scratch: Path
+    report: Callable[[str], None] = LOG.info
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Yield the shard's file."""
+        record = self.record
+        with open_file(self.location, record.digest, size=record.bytes, scratch=self.scratch, report=self.report) as file:
+            yield file
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -72,60 +83,45 @@ class Shard:
         A FineWeb2 column that the file lacks is null. Raise UserError where the file is gone, was changed since it was
         registered, or cannot be read.
         """
-        with reading(self.location), open_source(self.location) as file:
-            if footer_digest(file) != self.record.footer_sha256:
-                raise UserError(f"{self.location} was changed since it was registered: materialize {ASSET}[{self.name}] again")
-            parquet = pq.ParquetFile(file)
+        with self._open() as parquet:
             row = sum(parquet.metadata.row_group(group).num_rows for group in range(start))
             for group in range(start, parquet.num_row_groups):
-                frame = _read_row_group(parquet, group, columns)
-                yield frame.with_columns(pl.int_range(row, row + frame.height, dtype=pl.Int64).alias("row")).select(
-                    "row", *columns
-                )
+                frame = _numbered(_read_row_group(parquet, group, columns), row, columns)
+                yield frame
                 row += frame.height
+
+    def rows(self, rows: pl.Series, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Yield the documents at these positions in their order, as `row_groups` does, reading only row groups that hold any."""
+        wanted = rows.cast(pl.Int64).unique().sort()
+        with self._open() as parquet:
+            row = 0
+            for group in range(parquet.num_row_groups):
+                end = row + parquet.metadata.row_group(group).num_rows
+                here = wanted.filter((wanted >= row) & (wanted < end))
+                if here.len():
+                    yield _numbered(_read_row_group(parquet, group, columns), row, columns)[(here - row).cast(pl.UInt32)]
+                row = end
+
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        """Open the file for reading; raise UserError where it is not the one that was registered."""
+        with reading(self.location), self.open() as file:
+            if footer_digest(file) != self.record.footer_sha256:
+                raise UserError(f"{self.location} was changed since it was registered: materialize {ASSET}[{self.name}] again")
+            yield pq.ParquetFile(file)
 
 
 def open_shard(draft: Draft[Any], name: str) -> Shard:
     """Return the shard that is an input of a draft, for example `open_shard(draft, "000_00000")`."""
     record = json.loads((draft.input(ASSET, name) / "shard.json").read_text("utf-8"))
     (source,) = draft.input_manifest(ASSET, name).identity.sources
-    return Shard(name=name, location=source.location, record=ShardRecord(**{**record, "columns": tuple(record["columns"])}))
-
-
-def list_shards(source: SourceSettings) -> dict[str, str]:
-    """Return partition key (file stem, such as `000_00000`) -> location of every file the recipe names, sorted by key.
-
-    Raise UserError where a pattern finds nothing, a place cannot be read, or two files would share a key.
-    """
-    shards: dict[str, str] = {}
-    for pattern in source.files:
-        for location in _expand(pattern):
-            key = PurePosixPath(location).stem
-            if shards.setdefault(key, location) != location:
-                raise UserError(
-                    f"source.files: {shards[key]} and {location} would both be shard {key!r}; rename one of them or leave it out"
-                )
-    return dict(sorted(shards.items()))
-
-
-def _expand(pattern: str) -> list[str]:
-    """Return the sorted locations a path, glob or URL stands for."""
-    try:
-        filesystem, path = fsspec.core.url_to_fs(pattern)
-        if filesystem.isdir(path):
-            raise UserError(f"source.files: {pattern} is a folder; write {pattern.rstrip('/')}/*.parquet")
-        found = sorted(filesystem.glob(path))
-    except UserError:
-        raise
-    except Exception as error:  # each remote filesystem has errors of its own
-        raise UserError(
-            f"source.files: {pattern} cannot be listed: {_one_line(error)}; correct it in the recipe, or make its host reachable"
-        ) from error
-    if not found:
-        raise UserError(f"source.files: {pattern} finds no file; correct the path in the recipe")
-    if isinstance(filesystem, LocalFileSystem):
-        return found
-    return [filesystem.unstrip_protocol(path) for path in found]
+    return Shard(
+        name=name,
+        location=source.location,
+        record=ShardRecord(**{**record, "columns": tuple(record["columns"])}),
+        scratch=draft.store.scratch,
+        report=draft.report,
+    )
 
 
 @contextmanager
@@ -138,12 +134,12 @@ def reading(location: str) -> Iterator[None]:
             f"there is no file {location}; put it back, or correct source.files and materialize {ASSET} with --force"
         ) from error
     except PermissionError as error:
-        raise UserError(f"{location} cannot be read: {_one_line(error)}; correct its permissions or your credentials") from error
+        raise UserError(f"{location} cannot be read: {one_line(error)}; correct its permissions or your credentials") from error
     except (ConnectionError, TimeoutError):  # worth another try
         raise
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{location} cannot be read as parquet ({_one_line(error)}): it is truncated or damaged; fetch it again"
+            f"{location} cannot be read as parquet ({one_line(error)}): it is truncated or damaged; fetch it again"
         ) from error
 
 
@@ -175,5 +171,6 @@ def _read_row_group(parquet: pq.ParquetFile, group: int, columns: Sequence[str])
     )
 
 
-def _one_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+def _numbered(frame: pl.DataFrame, first: int, columns: Sequence[str]) -> pl.DataFrame:
+    """Put each row's position in the shard before the columns."""
+    return frame.with_columns(row=pl.int_range(first, first + frame.height, dtype=pl.Int64)).select("row", *columns)

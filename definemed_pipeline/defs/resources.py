@@ -11,7 +11,8 @@ import dagster as dg
 from definemed_pipeline.artifacts.manifest import Manifest, Source
 from definemed_pipeline.artifacts.sources import identify
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.shards import list_shards
+from definemed_pipeline.corpus.sources.files import SourceFile
+from definemed_pipeline.corpus.sources.listing import files_of, latest_listing, watched_listing
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.recipe import active_recipe
 
@@ -56,15 +57,24 @@ class Lake(dg.ConfigurableResource):
             )
         return [manifest for manifest in found.values() if manifest is not None]
 
-    def shards(self) -> dict[str, str]:
-        """Return partition key and location of every file of the recipe's source."""
+    def shards(self, *, watching: bool = False) -> dict[str, SourceFile]:
+        """Return partition key and file of the recipe's latest listing, made now where there is none.
+
+        `watching` looks for new files, as often as the source's kind allows.
+        """
+        recipe = active_recipe()
+        listing = watched_listing if watching else latest_listing
         with final_failures():
-            return list_shards(active_recipe().source)
+            return files_of(self.store, listing(self.store, recipe.name, recipe.source, run_id="discovery"))
 
     def sources(self, locations: Mapping[str, str | None]) -> list[Source]:
         """Identify the files named in the recipe by their bytes; names without a location are left out."""
         with final_failures():
-            return [identify(name, location) for name, location in locations.items() if location is not None]
+            return [
+                identify(name, location, scratch=self.store.scratch)
+                for name, location in locations.items()
+                if location is not None
+            ]
 
 
 def lake_from_environment() -> Lake:

@@ -10,8 +10,9 @@ from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.corpus.register import register_shard
-from definemed_pipeline.corpus.settings import SourceSettings
-from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA, Shard, list_shards, open_shard
+from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA, Shard, open_shard
+from definemed_pipeline.corpus.sources.listing import list_source
+from definemed_pipeline.corpus.sources.settings import ParquetSource
 from definemed_pipeline_tests.conftest import build_artifact
 
 
@@ -43,10 +44,10 @@ def write_shard(folder: Path, name: str, frame: pl.DataFrame, *, rows_per_group:
 
 def register(store: Store, *files: str) -> list[Manifest]:
     """Register files as shards."""
-    source = SourceSettings(files=files)
+    source = ParquetSource(files=files)
     return [
         build_artifact(store, ASSET, register_shard, source, partition=name, sources={"shard": location})
-        for name, location in list_shards(source).items()
+        for name, location in list_source(source).items()
     ]
 
 
@@ -57,7 +58,7 @@ def opened(store: Store, manifest: Manifest) -> Shard:
     def look(draft: Draft[Any]) -> None:
         found.append(open_shard(draft, manifest.partition))
 
-    build_artifact(store, "look", look, SourceSettings(files=("x",)), inputs=[manifest], force=True)
+    build_artifact(store, "look", look, ParquetSource(files=("x",)), inputs=[manifest], force=True)
     return found[0]
 
 
@@ -76,7 +77,7 @@ def score_by_word(store: Store, shards: Sequence[Manifest], word: str = "medizin
             is_medical=is_medical,
         ).write_parquet(draft.folder / "scores.parquet")
 
-    section = SourceSettings(files=("x",))
+    section = ParquetSource(files=("x",))
     return [build_artifact(store, "classifier_scores", score, section, partition=m.partition, inputs=[m]) for m in shards]
 
 

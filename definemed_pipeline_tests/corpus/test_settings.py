@@ -1,6 +1,7 @@
 import pytest
 
-from definemed_pipeline.corpus.settings import AnnotationSettings, LexiconAnnotator, NearDuplicateSettings, SourceSettings
+from definemed_pipeline.corpus.settings import AnnotationSettings, LexiconAnnotator, NearDuplicateSettings
+from definemed_pipeline.corpus.sources.settings import ParquetSource
 from definemed_pipeline.settings import section_digest
 
 
@@ -11,7 +12,7 @@ def test_bands_that_do_not_divide_the_permutations_are_refused() -> None:
 
 def test_a_source_without_files_is_refused() -> None:
     with pytest.raises(ValueError, match="files is empty"):
-        SourceSettings(files=())
+        ParquetSource(files=())
 
 
 def test_where_files_lie_does_not_enter_the_digest_and_the_threshold_does() -> None:

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.settings import SourceSettings
-from definemed_pipeline.corpus.shards import list_shards
+from definemed_pipeline.corpus.sources.listing import list_source
+from definemed_pipeline.corpus.sources.settings import ParquetSource
 from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.corpus.shard_files import documents, opened, register, write_shard
 
@@ -16,7 +16,7 @@ TEXTS = ["Ein Text", "zwei drei vier", None, "  ", "fünf"]
 
 def test_shards_are_named_by_their_stem_and_sorted(tmp_path: Path) -> None:
     files = [write_shard(tmp_path, name, documents(TEXTS)) for name in ("001_00000", "000_00000")]
-    found = list_shards(SourceSettings(files=(f"{tmp_path}/*.parquet", files[0])))
+    found = list_source(ParquetSource(files=(f"{tmp_path}/*.parquet", files[0])))
     assert list(found.items()) == [("000_00000", files[1]), ("001_00000", files[0])]
 
 
@@ -25,7 +25,7 @@ def test_shards_are_found_behind_any_fsspec_url(tmp_path: Path) -> None:
 
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/web/a.parquet", Path(write_shard(tmp_path, "a", documents(TEXTS))).read_bytes())
-    (location,) = list_shards(SourceSettings(files=("memory://web/*.parquet",))).values()
+    (location,) = list_source(ParquetSource(files=("memory://web/*.parquet",))).values()
     (manifest,) = register(Store(str(tmp_path / "lake")), location)
     assert manifest.metrics["documents"] == 5
 
@@ -36,7 +36,7 @@ def test_two_files_with_one_stem_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"test/000_00000.parquet and .*train/000_00000.parquet would both be shard '000_00000'; rename"
     ):
-        list_shards(SourceSettings(files=(f"{tmp_path}/*/*.parquet",)))
+        list_source(ParquetSource(files=(f"{tmp_path}/*/*.parquet",)))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_two_files_with_one_stem_are_refused(tmp_path: Path) -> None:
 )
 def test_a_place_without_shards_is_refused_with_the_cure(tmp_path: Path, pattern: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        list_shards(SourceSettings(files=(pattern.format(tmp_path),)))
+        list_source(ParquetSource(files=(pattern.format(tmp_path),)))
 
 
 def test_registering_profiles_the_documents(store: Store, tmp_path: Path) -> None:
@@ -170,4 +170,4 @@ def test_a_source_whose_host_is_out_of_reach_is_told_in_one_line() -> None:
 
     fsspec.register_implementation("unreachable", Unreachable, clobber=True)
     with pytest.raises(UserError, match=r"unreachable://host/\*\.parquet cannot be listed: Name or service not known"):
-        list_shards(SourceSettings(files=("unreachable://host/*.parquet",)))
+        list_source(ParquetSource(files=("unreachable://host/*.parquet",)))

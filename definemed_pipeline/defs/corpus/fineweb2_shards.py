@@ -6,6 +6,7 @@ from definemed_pipeline.artifacts.manifest import Source
 from definemed_pipeline.compute.backends import Compute
 from definemed_pipeline.defs.materialization import (
     OWNERS,
+    RETRIES,
     SHARDS_PER_RUN,
     blocking,
     build_partitions_in_payload,
@@ -14,7 +15,7 @@ from definemed_pipeline.defs.materialization import (
     partitions_result,
 )
 from definemed_pipeline.defs.partitions import fineweb2_shard
-from definemed_pipeline.defs.resources import Lake
+from definemed_pipeline.defs.resources import Lake, final_failures
 from definemed_pipeline.recipe import active_recipe
 
 SECTION = active_recipe().source
@@ -27,19 +28,24 @@ SECTION = active_recipe().source
     partitions_def=fineweb2_shard,
     backfill_policy=SHARDS_PER_RUN,
     code_version=code_version("1", SECTION),
+    retry_policy=RETRIES,  # a file of the Hub may be out of reach for a while
     check_specs=blocking("fineweb2_shards", has_documents="Each file holds at least one document with text."),
 )
 def fineweb2_shards(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
     """One source file of German web text, checked whole and profiled.
 
     The rows stay where they are; every later stage reads them row group by row group and refuses a file that has changed since.
+
+    There is no edge from `source_files`, whose row of this file is read here: a listing with one more file would make every shard
+    stale in Dagster's eyes, and with it the corpus. What a shard depends on is the content of its own file, which is its source.
     """
-    locations = lake.shards()
-    if unknown := [key for key in context.partition_keys if key not in locations]:
+    files = lake.shards()
+    if unknown := [key for key in context.partition_keys if key not in files]:
         raise dg.Failure(f"the recipe's source has no file for partitions {', '.join(unknown)}", allow_retries=False)
 
     def file_of(key: str) -> list[Source]:
-        return lake.sources({"shard": locations[key]})
+        with final_failures():
+            return [files[key].identify(lake.store.scratch)]
 
     manifests = build_partitions_in_payload(
         context, lake, compute, "definemed_pipeline.corpus.register", section=SECTION, inputs=lambda _: [], sources=file_of
