@@ -53,7 +53,7 @@ models_job = backfill_job("models", MODELS, "From base models and FineMed-de to 
 list_source = dg.define_asset_job("list_source", dg.AssetSelection.assets("source_files"), description="Lists the source anew.")
 refresh_shards = dg.define_asset_job(
     "refresh_shards",
-    dg.AssetSelection.assets("fineweb2_shards", "classifier_scores", "medical_documents"),
+    dg.AssetSelection.assets("fineweb2_shards", "classifier_scores", "medical_documents", "benchmark_leaks"),
     description="Brings some shards up to their medical documents, with the classifier there is.",
 )
 assemble_corpus_job = dg.define_asset_job(

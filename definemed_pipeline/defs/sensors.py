@@ -15,7 +15,7 @@ from definemed_pipeline.defs.resources import Lake, final_failures
 from definemed_pipeline.recipe import active_recipe
 
 # What a new shard goes through, each made from the one before and, for the scores, from a classifier that a refresh never retrains.
-PER_SHARD = ("fineweb2_shards", "classifier_scores", "medical_documents")
+PER_SHARD = ("fineweb2_shards", "classifier_scores", "medical_documents", "benchmark_leaks")
 CORPUS = "finemed_de"
 
 
@@ -39,7 +39,9 @@ class Refresh:
     """The sensor's cursor: how far the corpus has followed a listing."""
 
     listing: str  # its version
-    requested: tuple[str, ...] = ()  # shards, at last the corpus, for which a run was requested: once a listing, whatever becomes of it
+    requested: tuple[
+        str, ...
+    ] = ()  # shards, at last the corpus, for which a run was requested: once a listing, whatever becomes of it
     done: bool = False
 
     @classmethod
@@ -107,7 +109,8 @@ def _request_shards(context: dg.SensorEvaluationContext, refresh: Refresh, wante
     return dg.SensorResult(
         dynamic_partitions_requests=[fineweb2_shard.build_add_request(unregistered)] if unregistered else [],
         run_requests=[
-            dg.RunRequest(run_key=f"{refresh.listing}-{run[0]}", job_name=refresh_shards.name, tags=range_tags(run)) for run in runs
+            dg.RunRequest(run_key=f"{refresh.listing}-{run[0]}", job_name=refresh_shards.name, tags=range_tags(run))
+            for run in runs
         ],
         cursor=refresh.after(wanted).to_cursor(),
     )
@@ -115,9 +118,10 @@ def _request_shards(context: dg.SensorEvaluationContext, refresh: Refresh, wante
 
 def _request_corpus(lake: Lake, listing: Manifest, refresh: Refresh) -> dg.SensorResult | dg.SkipReason:
     """Request FineMed-de, once, unless it is made from exactly these shards already."""
-    documents = {lake.artifact("medical_documents", shard).as_input() for shard in files_of(lake.store, listing)}
+    last = PER_SHARD[-1]  # which follows from all before it
+    shards = {lake.artifact(last, shard).as_input() for shard in files_of(lake.store, listing)}
     corpus = lake.latest(CORPUS)
-    if corpus and documents == {one for one in corpus.identity.inputs if one.asset == "medical_documents"}:
+    if corpus and shards == {one for one in corpus.identity.inputs if one.asset == last}:
         followed = dataclasses.replace(refresh, done=True)
         return dg.SensorResult(skip_reason=_no_news(listing), cursor=followed.to_cursor())
     if CORPUS in refresh.requested:
