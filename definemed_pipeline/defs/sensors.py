@@ -1,6 +1,7 @@
 """Sensors: find the source's files, and bring new and changed ones into the corpus."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def _is_followed_through(lake: Lake, shard: str) -> bool:
     if any(manifest is None for manifest in found):
         return False
     made = [manifest for manifest in found if manifest is not None]
-    return all(parent.as_input() in child.identity.inputs for parent, child in zip(made, made[1:], strict=False))
+    return all(parent.as_input() in child.identity.inputs for parent, child in itertools.pairwise(made))
 
 
 def _request_shards(context: dg.SensorEvaluationContext, refresh: Refresh, wanted: list[str]) -> dg.SensorResult:
