@@ -81,23 +81,23 @@ def write_web(path: Path, documents: int, seed: int) -> pl.DataFrame:
 
 def _documents(documents: int, chance: np.random.Generator) -> Iterator[tuple[str, int]]:
     """Yield each document with the number of the one it was copied from, or its own."""
-    draws = _draws(chance)
+    stream = draws(chance)
     originals: list[tuple[str, int]] = []
     for number in range(documents):
         kind = chance.choice(5, p=[SHORT, REPETITIVE, COPIES, NEAR_COPIES, 1 - SHORT - REPETITIVE - COPIES - NEAR_COPIES])
         if kind in (2, 3) and originals:
             text, family = originals[chance.integers(len(originals))]
-            yield (text if kind == 2 else _edited(text, draws, chance)), family
+            yield (text if kind == 2 else _edited(text, stream, chance)), family
             continue
         words = chance.integers(10, 50) if kind == 0 else min(chance.lognormal(np.log(MEDIAN_WORDS), SPREAD), MOST_WORDS)
-        text = _text(int(words), draws, chance)
+        text = _text(int(words), stream, chance)
         if kind == 1:
             text = _repetitive(text, chance)
         originals.append((text, number))
         yield text, number
 
 
-def _draws(chance: np.random.Generator) -> np.ndarray:
+def draws(chance: np.random.Generator) -> np.ndarray:
     """Return a million draws of words and stock phrases by their frequency, to be read from anywhere."""
     words = dict.fromkeys(FREQUENT)
     while len(words) < VOCABULARY:

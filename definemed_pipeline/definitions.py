@@ -8,9 +8,10 @@ import dagster as dg
 
 from definemed_pipeline import defs as graph
 from definemed_pipeline.compute.backends import compute_for
-from definemed_pipeline.defs.jobs import corpus_job, everything_job, models_job
+from definemed_pipeline.defs.jobs import assemble_corpus_job, corpus_job, everything_job, list_source, models_job, refresh_shards
 from definemed_pipeline.defs.resources import lake_from_environment
-from definemed_pipeline.defs.sensors import fineweb2_shard_discovery
+from definemed_pipeline.defs.schedules import weekly_refresh
+from definemed_pipeline.defs.sensors import corpus_refresh, fineweb2_shard_discovery
 from definemed_pipeline.recipe import active_recipe
 
 
@@ -19,8 +20,9 @@ def build_definitions(resource_overrides: Mapping[str, Any] | None = None) -> dg
     os.environ.update(active_recipe().source.environment())  # read by whatever opens a shard, payloads included
     return dg.Definitions(
         assets=dg.load_assets_from_package_module(graph),
-        jobs=[corpus_job, models_job, everything_job],
-        sensors=[fineweb2_shard_discovery],
+        jobs=[corpus_job, models_job, everything_job, list_source, refresh_shards, assemble_corpus_job],
+        schedules=[weekly_refresh],
+        sensors=[fineweb2_shard_discovery, corpus_refresh],
         executor=dg.in_process_executor,  # the heavy steps have processes of their own, the others would pay an import each
         resources={
             "lake": lake_from_environment(),

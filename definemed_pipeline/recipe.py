@@ -1,7 +1,7 @@
 """The recipe: one YAML file that says everything that may differ between two runs of the graph.
 
 Each section carries the name of the asset that takes it (`source` belongs to `fineweb2_shards`), and the digest of a section is part of
-that asset's version. `compute` and `checks` change no bytes and belong to no version.
+that asset's version. `compute`, `checks` and `refresh` change no bytes and belong to no version.
 """
 
 import dataclasses
@@ -62,6 +62,14 @@ class ChecksSettings:
     corpus_documents: int = setting(100, at_least=1)
 
 
+@settings
+class RefreshSettings:
+    """When the source is listed anew, once a person has switched the schedule on."""
+
+    cron: str = setting(default="0 3 * * 1")  # Monday at three
+    timezone: str = setting(default="Europe/Berlin")
+
+
 class Recipe(pydantic.BaseModel):
     """A validated recipe; the sections are frozen dataclasses declared by the packages that use them."""
 
@@ -91,6 +99,7 @@ class Recipe(pydantic.BaseModel):
     model_cards: ModelCardsSettings
     checks: ChecksSettings
     compute: ComputeSettings
+    refresh: RefreshSettings = pydantic.Field(default_factory=RefreshSettings)
 
     @pydantic.model_validator(mode="after")
     def _every_score_bin_has_its_share(self) -> "Recipe":

@@ -5,7 +5,6 @@ decided here is only what a person would otherwise click: assets with the same p
 partition (of shards: per so many as the recipe says), and a run starts when the runs it reads from have succeeded.
 """
 
-import itertools
 import logging
 import multiprocessing
 import os
@@ -199,21 +198,12 @@ def _shares(
     keys: Mapping[str, Sequence[str]], registered: Sequence[str], shards_per_run: int
 ) -> dict[str | None, list[tuple[str, ...]]]:
     """Return the partitions of each run, by partitions definition."""
+    from definemed_pipeline.defs.partitions import neighbours
+
     alone: dict[str | None, list[tuple[str, ...]]] = {
         name: [(key,) for key in own] for name, own in keys.items() if name != SHARDS
     }
-    return {None: [()], SHARDS: _neighbours(keys[SHARDS], registered, shards_per_run), **alone}
-
-
-def _neighbours(keys: Sequence[str], registered: Sequence[str], most: int) -> list[tuple[str, ...]]:
-    """Divide keys into shares of at most `most` that stand next to each other in the instance: Dagster knows them by first and last."""
-    shares: list[tuple[str, ...]] = []
-    wanted = set(keys)
-    for is_wanted, group in itertools.groupby(registered, wanted.__contains__):
-        if is_wanted:
-            stretch = list(group)
-            shares += [tuple(stretch[start : start + most]) for start in range(0, len(stretch), most)]
-    return shares
+    return {None: [()], SHARDS: neighbours(keys[SHARDS], registered, shards_per_run), **alone}
 
 
 def _narrow(partitions: Mapping[str, Sequence[str]], used: set[str | None], only: str | None) -> dict[str, Sequence[str]]:
@@ -258,27 +248,22 @@ def _execute_run(run: PlannedRun, run_id: str, force: bool) -> list[Event]:
     """Execute one run in this worker process and return its failures."""
     from definemed_pipeline.definitions import defs
     from definemed_pipeline.defs.materialization import FORCE_TAG
+    from definemed_pipeline.defs.partitions import range_tags
 
     keys = [dg.AssetKey(asset) for asset in run.assets]
     job = defs.resolve_implicit_job_def_def_for_assets(keys)
     assert job is not None
+    several = range_tags(run.partitions) if len(run.partitions) > 1 else {}
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(
             instance=instance,
             asset_selection=keys,
             partition_key=run.partitions[0] if len(run.partitions) == 1 else None,
             run_id=run_id,
-            tags={**_range_tags(run.partitions), **({FORCE_TAG: "true"} if force else {})},
+            tags={**several, **({FORCE_TAG: "true"} if force else {})},
             raise_on_error=False,
         )
     return [_failure(run, event) for event in result.all_events if event.is_step_failure]
-
-
-def _range_tags(partitions: Sequence[str]) -> dict[str, str]:
-    """Return the tags by which Dagster knows the partitions of a run that takes several."""
-    if len(partitions) < 2:
-        return {}
-    return {"dagster/asset_partition_range_start": partitions[0], "dagster/asset_partition_range_end": partitions[-1]}
 
 
 def _failure(run: PlannedRun, event: dg.DagsterEvent) -> Event:

@@ -49,4 +49,14 @@ def backfill_job(name: str, selection: dg.AssetSelection, description: str) -> d
 
 corpus_job = backfill_job("corpus", CORPUS, "From the source's files to FineMed-de.")
 models_job = backfill_job("models", MODELS, "From base models and FineMed-de to model cards.")
+# What a refresh is made of: each a plain asset job, since its assets have the same partitions.
+list_source = dg.define_asset_job("list_source", dg.AssetSelection.assets("source_files"), description="Lists the source anew.")
+refresh_shards = dg.define_asset_job(
+    "refresh_shards",
+    dg.AssetSelection.assets("fineweb2_shards", "classifier_scores", "medical_documents", "benchmark_leaks"),
+    description="Brings some shards up to their medical documents, with the classifier there is.",
+)
+assemble_corpus_job = dg.define_asset_job(
+    "assemble_corpus", dg.AssetSelection.assets("finemed_de"), description="Builds FineMed-de from all shards."
+)
 everything_job = backfill_job("everything", CORPUS | MODELS, "The whole graph.")

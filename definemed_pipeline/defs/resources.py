@@ -41,9 +41,13 @@ class Lake(dg.ConfigurableResource):
         with final_failures():
             return self.store.require(active_recipe().name, asset, partition)
 
+    def latest(self, asset: str, partition: str = "_") -> Manifest | None:
+        """Return the recipe's artifact of an asset, or None where there is none yet."""
+        return self.store.latest(active_recipe().name, asset, partition)
+
     def artifacts(self, asset: str, partitions: Iterable[str]) -> list[Manifest]:
         """Return one artifact per partition, or fail naming all that are missing: Dagster itself would run with holes."""
-        found = {partition: self.store.latest(active_recipe().name, asset, partition) for partition in partitions}
+        found = {partition: self.latest(asset, partition) for partition in partitions}
         missing = [partition for partition, manifest in found.items() if manifest is None]
         if missing:
             named = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
