@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,6 +41,22 @@ def identify(name: str, location: str, *, scratch: Path | None = None) -> Source
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{name}: there is no file {location}; correct the path in the recipe") from error
     return Source(name=name, location=location, digest=digest)
+
+
+def identify_folder(name: str, location: str, *, scratch: Path | None = None) -> Source:
+    """Identify a folder by the paths and contents of all files below it."""
+    filesystem, path = fsspec.core.url_to_fs(location)
+    digest = hashlib.sha256()
+    for file, relative in files_below(filesystem, path):
+        content = identify(name, filesystem.unstrip_protocol(file), scratch=scratch).digest
+        digest.update(f"{relative}\0{content}\0".encode())
+    return Source(name=name, location=location, digest=digest.hexdigest())
+
+
+def files_below(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, str]]:
+    """Yield each file below a folder and its path from there, as text that can be written; sorted."""
+    for file in sorted(filesystem.find(path)):
+        yield file, file[len(path.rstrip("/")) + 1 :].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def open_source(location: str) -> IO[bytes]:

@@ -1,4 +1,7 @@
-"""Payload of the asset `fineweb2_shards`: prove that a source file is whole and FineWeb2-shaped, and profile it."""
+"""Payload of the asset `fineweb2_shards`: prove that a source file is whole and FineWeb2-shaped, and profile it.
+
+Web pages become such a file first, which is then a part of the artifact.
+"""
 
 from collections import Counter
 from dataclasses import asdict
@@ -10,8 +13,9 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from definemed_pipeline.artifacts.build import Draft
-from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA, Shard, ShardRecord, footer_digest, reading
+from definemed_pipeline.corpus.shards import EXTRACTED, FINEWEB2_SCHEMA, Shard, ShardRecord, footer_digest, reading
 from definemed_pipeline.corpus.sources.files import SHARD
+from definemed_pipeline.corpus.sources.html_settings import HtmlSource
 from definemed_pipeline.corpus.sources.opening import open_file
 from definemed_pipeline.corpus.sources.settings import SourceSettings
 from definemed_pipeline.errors import UserError
@@ -25,16 +29,17 @@ ADDED_COLUMNS = ("row", "shard", "words", "medical_probability", "decided_by")
 def register_shard(draft: Draft[Any]) -> None:
     """Check that the file of source "shard" is a whole FineWeb2-shaped parquet file, profile it and write `shard.json`.
 
-    Raise UserError where it is not; a file without a single document is allowed and says so.
+    Raise UserError where it is not; a file without a single document is allowed and says so. Pages are extracted to `documents.parquet`.
     """
     source, scratch = draft.source(SHARD), draft.store.scratch
+    location = _extracted(draft) if isinstance(draft.settings, HtmlSource) else source.location
     with (
-        reading(source.location),
-        open_file(source.location, source.digest, scratch=scratch, report=draft.report) as file,
+        reading(location),
+        open_file(location, source.digest, scratch=scratch, report=draft.report) as file,
     ):
         footer = footer_digest(file)
         parquet = pq.ParquetFile(file)
-        _check_schema(parquet.schema_arrow, source.location)
+        _check_schema(parquet.schema_arrow, location)
         record = ShardRecord(
             digest=source.digest,
             footer_sha256=footer,
@@ -43,11 +48,22 @@ def register_shard(draft: Draft[Any]) -> None:
             row_groups=parquet.num_row_groups,
             columns=tuple(parquet.schema_arrow.names),
         )
-    shard = Shard(name=draft.identity.partition, location=source.location, record=record, scratch=scratch, report=draft.report)
+    shard = Shard(name=draft.identity.partition, location=location, record=record, scratch=scratch, report=draft.report)
     draft.metrics |= {"bytes": record.bytes, **_profile(shard)}
     if not record.documents:
         draft.report(f"shard {shard.name} holds no document: {source.location}")
     draft.write_json("shard.json", asdict(record))
+
+
+def _extracted(draft: Draft[HtmlSource]) -> str:
+    """Extract the pages to a file of the artifact and return its path."""
+    from definemed_pipeline.corpus.sources.html import extract_pages
+
+    target = draft.folder / EXTRACTED
+    draft.metrics |= extract_pages(
+        draft.source(SHARD).location, draft.settings, target, checkpoints=draft.checkpoints, report=draft.report
+    )
+    return str(target)
 
 
 def _check_schema(schema: pa.Schema, location: str) -> None:

@@ -21,6 +21,7 @@ from definemed_pipeline.corpus.sources.opening import open_file
 from definemed_pipeline.errors import UserError, one_line
 
 ASSET = "fineweb2_shards"
+EXTRACTED = "documents.parquet"  # of the artifact, where the source's own file is no parquet
 LOG = logging.getLogger(__name__)
 FINEWEB2_SCHEMA: dict[str, type[pl.DataType]] = {
     "text": pl.String,
@@ -113,11 +114,13 @@ class Shard:
 
 def open_shard(draft: Draft[Any], name: str) -> Shard:
     """Return the shard that is an input of a draft, for example `open_shard(draft, "000_00000")`."""
-    record = json.loads((draft.input(ASSET, name) / "shard.json").read_text("utf-8"))
+    folder = draft.input(ASSET, name)
+    record = json.loads((folder / "shard.json").read_text("utf-8"))
     (source,) = draft.input_manifest(ASSET, name).identity.sources
+    extracted = folder / EXTRACTED
     return Shard(
         name=name,
-        location=source.location,
+        location=str(extracted) if extracted.exists() else source.location,
         record=ShardRecord(**{**record, "columns": tuple(record["columns"])}),
         scratch=draft.store.scratch,
         report=draft.report,

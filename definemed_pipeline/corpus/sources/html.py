@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from definemed_pipeline.corpus.quality import drop_reasons
 from definemed_pipeline.corpus.quality_settings import QualityRules, read_rules, rules_location
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
-from definemed_pipeline.corpus.sources.crawl import location_name, read_crawl
+from definemed_pipeline.corpus.sources.crawl import read_crawl
 from definemed_pipeline.corpus.sources.extraction import Document, PageReader, refuse_unknown_language
+from definemed_pipeline.corpus.sources.files import stem
 from definemed_pipeline.corpus.sources.html_settings import HtmlSource
 from definemed_pipeline.corpus.sources.records import Page, Record, Skipped
 from definemed_pipeline.corpus.sources.workers import Workers
@@ -59,7 +60,7 @@ def extract_pages(
     """
     rules = read_rules(rules_location(settings.quality_rules))
     refuse_unknown_language(settings.language_code)
-    name = location_name(location)
+    name = stem(location)
     batches, read_ahead = itertools.tee(
         _batches(read_crawl(location, max_page_bytes=settings.max_page_bytes), checkpoints, report)
     )

@@ -28,6 +28,10 @@ class HtmlSource:
         if not re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", self.language):
             raise ValueError(f"language is {self.language!r}; allowed: a language and its script in the form deu_Latn")
 
+    def environment(self) -> dict[str, str]:
+        """Return what processes that read the shards must know beyond each file's location: nothing."""
+        return {}
+
     @property
     def language_code(self) -> str:
         """The language's ISO 639-3 code, such as `deu`."""

@@ -8,7 +8,8 @@ Shards are never made from the listing, only from their own row of it: one new f
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,7 +21,8 @@ from definemed_pipeline.corpus.parquet import write_parquet
 from definemed_pipeline.corpus.shards import ASSET as SHARDS
 from definemed_pipeline.corpus.sources import hub
 from definemed_pipeline.corpus.sources.files import SHARD, SourceFile
-from definemed_pipeline.corpus.sources.parquet import list_parquet
+from definemed_pipeline.corpus.sources.html_settings import HtmlSource
+from definemed_pipeline.corpus.sources.places import list_places
 from definemed_pipeline.corpus.sources.settings import COMMIT, Fineweb2Source, ParquetSource
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.settings import as_json, digest_of, section_digest
@@ -33,14 +35,22 @@ SCHEMA = {
 READING = ("access", "cache_gib")  # how files are read has no part in which there are
 LOG = logging.getLogger(__name__)
 Report = Callable[[str], None]
-AnySource = ParquetSource | Fineweb2Source
+AnySource = ParquetSource | Fineweb2Source | HtmlSource
 Files = dict[str, SourceFile]
 
 
 def list_source(source: AnySource, report: Report = LOG.info) -> Files:
-    """Ask a source for its files: partition -> file, sorted. Raise UserError where it has none or two would share a partition."""
-    _, find = _look(source, report)
-    return find()
+    """Ask a source for its files, without reading any: partition -> file, sorted.
+
+    Raise UserError where it has none or two would share a partition.
+    """
+    match source:
+        case ParquetSource():
+            return _by_partition(list_places(source.files))
+        case HtmlSource():
+            return _by_partition(list_places(source.files, folders=True))
+        case Fineweb2Source():
+            return _list_hub(source, _at_commit(source, report), report)
 
 
 def refresh_listing(
@@ -51,7 +61,7 @@ def refresh_listing(
     A commit of the Hub is listed once ever, and a branch that did not move costs one request. Raise UserError where the source cannot
     be listed.
     """
-    listing, find = _look(source, report)
+    listing, find = _look(source, store.scratch, report)
     identity = Identity(
         asset=ASSET,
         partition=UNPARTITIONED,
@@ -112,20 +122,20 @@ def _places(settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in READING}
 
 
-def _look(source: AnySource, report: Report) -> tuple[Source, Callable[[], Files]]:
-    """Return what identifies the listing of a source as it is now, and how its files are found; the one place that knows all kinds.
+def _look(source: AnySource, scratch: Path, report: Report) -> tuple[Source, Callable[[], Files]]:
+    """Return what identifies the listing of a source as it is now, and how its files are found.
 
-    What was found identifies the listing where finding is cheap. At a commit the place alone does, and nothing is asked yet.
+    At a commit the place alone does, and nothing is asked yet. Elsewhere it is the files and their bytes; `scratch` remembers those of
+    local ones that were not touched.
     """
-    match source:
-        case ParquetSource():
-            found = _by_partition(list_parquet(source))
-            location, identified_by = " ".join(source.files), [asdict(file) for file in found.values()]
-            return Source(name="listing", location=location, digest=digest_of(identified_by)), lambda: found
-        case Fineweb2Source():
-            folder = _at_commit(source, report)
-            listing = Source(name="listing", location=folder.location, digest=digest_of([source.kind, folder.location]))
-            return listing, lambda: _list_hub(source, folder, report)
+    if isinstance(source, Fineweb2Source):
+        folder = _at_commit(source, report)
+        listing = Source(name="listing", location=folder.location, digest=digest_of([source.kind, folder.location]))
+        return listing, lambda: _list_hub(source, folder, report)
+    listed = list_source(source, report)
+    found = {partition: replace(file, digest=file.identify(scratch).digest) for partition, file in listed.items()}
+    location, identified_by = " ".join(source.files), [asdict(file) for file in found.values()]
+    return Source(name="listing", location=location, digest=digest_of(identified_by)), lambda: found
 
 
 def _at_commit(source: Fineweb2Source, report: Report) -> hub.HubPath:

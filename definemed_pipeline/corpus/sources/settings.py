@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from definemed_pipeline.corpus.sources.html_settings import HtmlSource
 from definemed_pipeline.settings import setting, settings
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -66,5 +67,5 @@ class Fineweb2Source:
         return {ACCESS_VARIABLE: self.access, CACHE_VARIABLE: str(self.cache_gib)}
 
 
-# The next kind is added here, to `listing.list_source` and, where its files are no parquet, to `register`.
-SourceSettings = Annotated[ParquetSource | Fineweb2Source, Field(discriminator="kind")]
+# The next kind is added here, to `listing` and, where its files are no parquet, to `register`.
+SourceSettings = Annotated[ParquetSource | Fineweb2Source | HtmlSource, Field(discriminator="kind")]

@@ -5,7 +5,8 @@ import os
 import fsspec
 import pytest
 
-from definemed_pipeline.corpus.sources.crawl import identify_crawl, location_name, read_crawl
+from definemed_pipeline.corpus.sources.crawl import read_crawl
+from definemed_pipeline.corpus.sources.files import SourceFile, stem
 from definemed_pipeline.corpus.sources.records import Page, Skipped
 from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.corpus.sources.clinic_site import GOOD_PAGES, Crawl
@@ -31,6 +32,10 @@ def read(location: str) -> list[Page | Skipped]:
     return list(read_crawl(location, max_page_bytes=1_000_000))
 
 
+def digest_of_crawl(location: str) -> str:
+    return SourceFile.at(location, bytes=0, digest=None).identify(None).digest
+
+
 def test_a_bucket_is_read_like_a_disk(tmp_path, bucket):
     local, remote = write_files(str(tmp_path / "klinik")), write_files("memory://archiv/klinik")
     assert read(local) == read(remote)
@@ -38,7 +43,7 @@ def test_a_bucket_is_read_like_a_disk(tmp_path, bucket):
         "klinik/haus/herz.htm",
         "klinik/index.html",
     ]
-    assert identify_crawl("shard", local).digest == identify_crawl("shard", remote).digest
+    assert digest_of_crawl(local) == digest_of_crawl(remote)
 
 
 def test_a_warc_file_is_read_from_a_bucket(bucket):
@@ -51,13 +56,13 @@ def test_a_warc_file_is_read_from_a_bucket(bucket):
 def test_any_change_below_a_folder_is_another_crawl(tmp_path):
     root = tmp_path / "klinik"
     write_files(str(root))
-    digests = [identify_crawl("shard", str(root)).digest]
+    digests = [digest_of_crawl(str(root))]
     (root / "index.html").write_text("<html>Neu</html>")
-    digests.append(identify_crawl("shard", str(root)).digest)
+    digests.append(digest_of_crawl(str(root)))
     (root / "index.html").rename(root / "start.html")
-    digests.append(identify_crawl("shard", str(root)).digest)
+    digests.append(digest_of_crawl(str(root)))
     (root / "haus" / "stil.css").unlink()
-    digests.append(identify_crawl("shard", str(root)).digest)
+    digests.append(digest_of_crawl(str(root)))
     assert len(set(digests)) == 4
 
 
@@ -67,15 +72,15 @@ def test_a_file_name_that_is_no_text_is_read(tmp_path):
         file.write("<html>Haus</html>")
     (page,) = read(str(tmp_path / "klinik"))
     assert page.file_path == "klinik/\ufffdber.html"
-    assert identify_crawl("shard", str(tmp_path / "klinik")).digest
+    assert digest_of_crawl(str(tmp_path / "klinik"))
 
 
 def test_what_is_not_there_is_told_in_a_line(tmp_path):
-    for work in (read, lambda location: identify_crawl("shard", location)):
+    for work in (read, digest_of_crawl):
         with pytest.raises(UserError, match=r"there is no file .*fehlt"):
             work(str(tmp_path / "fehlt.warc.gz"))
 
 
 @pytest.mark.parametrize("location", ["a/klinik.warc.gz", "s3://bucket/klinik.warc", "a/klinik/", "klinik", "/a/klinik.warc.zst"])
 def test_a_crawl_is_called_after_its_location(location):
-    assert location_name(location) == "klinik"
+    assert stem(location) == "klinik"
