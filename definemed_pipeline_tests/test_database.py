@@ -10,7 +10,7 @@ import pytest
 
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.settings import SourceSettings
+from definemed_pipeline.corpus.sources.settings import ParquetSource
 from definemed_pipeline.database import asked, list_tables, write_database
 from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.artifacts.conftest import any_store, bucket, s3_endpoint  # noqa: F401
@@ -25,7 +25,7 @@ def put(store: Store, asset: str, files: Mapping[str, pl.DataFrame], **identity:
             (draft.folder / path).parent.mkdir(exist_ok=True)
             frame.write_parquet(draft.folder / path)
 
-    build_artifact(store, asset, write, SourceSettings(files=("x",)), **identity)
+    build_artifact(store, asset, write, ParquetSource(files=("x",)), **identity)
 
 
 def filled(store: Store) -> Store:

@@ -56,7 +56,7 @@ class Draft(Generic[S]):
 
     def source(self, name: str) -> Source:
         """Return the source of that name."""
-        return next(source for source in self.identity.sources if source.name == name)
+        return self.identity.source(name)
 
     def write_json(self, path: str, value: Mapping[str, Any]) -> None:
         """Write a small JSON file into the artifact, the same bytes for the same value."""

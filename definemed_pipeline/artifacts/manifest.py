@@ -81,6 +81,10 @@ class Identity:
             }
         )[:16]
 
+    def source(self, name: str) -> Source:
+        """Return the source of that name."""
+        return next(source for source in self.sources if source.name == name)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Identity":
         """Rebuild an identity from its JSON form; raise TypeError or KeyError where it does not fit."""

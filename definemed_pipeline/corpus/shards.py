@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from definemed_pipeline.artifacts.build import Draft
+from definemed_pipeline.corpus.sources.files import SHARD
 from definemed_pipeline.corpus.sources.opening import open_file
 from definemed_pipeline.errors import UserError, one_line
 
@@ -116,7 +117,7 @@ def open_shard(draft: Draft[Any], name: str) -> Shard:
     """Return the shard that is an input of a draft, for example `open_shard(draft, "000_00000")`."""
     folder = draft.input(ASSET, name)
     record = json.loads((folder / "shard.json").read_text("utf-8"))
-    (source,) = draft.input_manifest(ASSET, name).identity.sources
+    source = draft.input_manifest(ASSET, name).identity.source(SHARD)
     extracted = folder / EXTRACTED
     return Shard(
         name=name,

@@ -164,7 +164,9 @@ def test_the_endpoint_is_left_alone_for_as_long_as_it_asks(endpoint: Endpoint, t
     assert endpoint.arrivals[1] - endpoint.arrivals[0] >= 1
 
 
-@pytest.mark.parametrize("wish", ["86400", "9" * 400, email.utils.formatdate(time.time() + 86_400, usegmt=True)])
+@pytest.mark.parametrize(
+    "wish", ["86400", "9" * 400, email.utils.formatdate(time.time() + 86_400, usegmt=True)], ids=["seconds", "absurd", "date"]
+)
 def test_an_endpoint_that_asks_for_too_long_a_wait_is_given_up(endpoint: Endpoint, tmp_path: Path, wish: str) -> None:
     endpoint.first(Reply(status=429, headers={"Retry-After": wish}))
     with pytest.raises(EndpointUnavailableError, match="HTTP 429, asking to wait"):

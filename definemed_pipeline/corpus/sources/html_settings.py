@@ -28,6 +28,12 @@ class HtmlSource:
         if not re.fullmatch(r"[a-z]{3}_[A-Z][a-z]{3}", self.language):
             raise ValueError(f"language is {self.language!r}; allowed: a language and its script in the form deu_Latn")
 
+    def sources(self) -> dict[str, str]:
+        """Return the files beside its own that a shard is made with, by name."""
+        from definemed_pipeline.corpus.quality_settings import rules_location
+
+        return {"quality_rules": rules_location(self.quality_rules)}
+
     def environment(self) -> dict[str, str]:
         """Return what processes that read the shards must know beyond each file's location: nothing."""
         return {}

@@ -27,6 +27,10 @@ class ParquetSource:
         if not self.files:
             raise ValueError("files is empty; allowed: one or more paths, globs or URLs of parquet files")
 
+    def sources(self) -> dict[str, str]:
+        """Return the files beside its own that a shard is made with, by name: none."""
+        return {}
+
     def environment(self) -> dict[str, str]:
         """Return what processes that read the shards must know beyond each file's location: nothing."""
         return {}
@@ -61,6 +65,10 @@ class Fineweb2Source:
     def folder(self) -> str:
         """Return the folder of the shards within the repository."""
         return f"data/{self.language}/{self.split}"
+
+    def sources(self) -> dict[str, str]:
+        """Return the files beside its own that a shard is made with, by name: none."""
+        return {}
 
     def environment(self) -> dict[str, str]:
         """Return how this recipe reads the Hub, for the processes that read shards: they know locations, not recipes."""

@@ -43,12 +43,12 @@ def fineweb2_shards(context: dg.AssetExecutionContext, lake: Lake, compute: dg.R
     if unknown := [key for key in context.partition_keys if key not in files]:
         raise dg.Failure(f"the recipe's source has no file for partitions {', '.join(unknown)}", allow_retries=False)
 
-    def file_of(key: str) -> list[Source]:
+    def sources_of(key: str) -> list[Source]:
         with final_failures():
-            return [files[key].identify(lake.store.scratch)]
+            return [files[key].identify(lake.store.scratch), *lake.sources(SECTION.sources())]
 
     manifests = build_partitions_in_payload(
-        context, lake, compute, "definemed_pipeline.corpus.register", section=SECTION, inputs=lambda _: [], sources=file_of
+        context, lake, compute, "definemed_pipeline.corpus.register", section=SECTION, inputs=lambda _: [], sources=sources_of
     )
     readable = {
         key: found.metrics["documents"] - found.metrics["null_texts"] - found.metrics["empty_texts"]

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from definemed_pipeline.corpus.register import register_shard
-from definemed_pipeline.corpus.settings import SourceSettings
 from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA
 from definemed_pipeline.corpus.sources import html
 from definemed_pipeline.corpus.sources.html import extract_pages
 from definemed_pipeline.corpus.sources.html_settings import HtmlSource
+from definemed_pipeline.corpus.sources.settings import ParquetSource
 from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.conftest import build_artifact
 from definemed_pipeline_tests.corpus.sources.clinic_site import ENGLISH, GOOD_PAGES, HEART, SITE, Crawl, gzipped, page
@@ -98,7 +98,7 @@ def test_the_pipeline_takes_the_file_as_a_shard(crawled, store):
         store,
         ASSET,
         register_shard,
-        SourceSettings(files=(str(crawled[2]),)),
+        ParquetSource(files=(str(crawled[2]),)),
         partition="klinik",
         sources={"shard": str(crawled[2])},
     )
