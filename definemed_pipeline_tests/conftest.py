@@ -12,6 +12,7 @@ from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manif
 from definemed_pipeline.artifacts.sources import identify
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.settings import as_json, section_digest
+from definemed_pipeline_tests.lakes import any_store, bucket, s3_endpoint  # noqa: F401  # fixtures of all tests
 
 RECIPE = "test"
 hypothesis.settings.register_profile("shared machines", deadline=None)

@@ -96,7 +96,7 @@ def _local_digest(path: Path, scratch: Path | None) -> str:
     """
     with path.open("rb") as file:
         before = _touched(file)
-        name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()
+        name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()
         kept = scratch / "digests" / f"{name}.json" if scratch is not None else None
         if kept is not None and (known := _read_json(kept)) is not None and known["touched"] == before:
             return str(known["sha256"])

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from definemed_pipeline.corpus import parquet
 from definemed_pipeline.corpus.parquet import ParquetStream, batches, row_groups
 
 SCHEMA = {"number": pl.Int64, "text": pl.String}
@@ -20,13 +19,11 @@ def frame(start: int, stop: int) -> pl.DataFrame:
 def test_rows_come_back_in_order_in_full_row_groups_however_they_were_cut(
     tmp_path_factory: pytest.TempPathFactory, heights: list[int]
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet, "ROWS_PER_GROUP", 10)
-        path, start = tmp_path_factory.mktemp("stream") / "x.parquet", 0
-        with ParquetStream(path, SCHEMA) as stream:
-            for height in heights:
-                stream.write(frame(start, start + height))
-                start += height
+    path, start = tmp_path_factory.mktemp("stream") / "x.parquet", 0
+    with ParquetStream(path, SCHEMA, rows_per_group=10) as stream:
+        for height in heights:
+            stream.write(frame(start, start + height))
+            start += height
     assert pl.read_parquet(path).equals(frame(0, start).select(*SCHEMA))
     assert pl.read_parquet(path).schema == SCHEMA
     metadata = pq.read_metadata(path)
