@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from definemed_pipeline.corpus.sampling_frames import keyed_hash
 from definemed_pipeline.corpus.settings import AnnotationSettings, SamplingFrameSettings
 
-ROWS_AT_ONCE = 4_000_000
+ROWS_AT_ONCE = 2_000_000
 KEYS = 1 << 64
 ALL_DUMPS = "*"
 Frames = Mapping[str, Path]  # shard -> its frame.parquet
@@ -134,8 +134,7 @@ def _name_of(column: str, names: Sequence[str]) -> pl.Expr:
 
 def _gold(frames: Frames, gold_keys: pl.Series) -> pl.DataFrame:
     """Return the rows of the gold documents, the first copy of each."""
-    found = _read(frames, pl.col("key").is_in(gold_keys.implode()))
-    return found.sort("key", "shard", "row").unique("key", keep="first", maintain_order=True)
+    return _read(frames, pl.col("key").is_in(gold_keys.implode()))
 
 
 def _eligible(frames: Frames, gold: pl.DataFrame, rows_at_once: int, *, first: int = 0) -> Iterator[pl.DataFrame]:
@@ -144,18 +143,18 @@ def _eligible(frames: Frames, gold: pl.DataFrame, rows_at_once: int, *, first: i
     step = -(-KEYS // max(1, -(-total // rows_at_once)))
     for start in range(first, KEYS, step):
         low, high = (pl.lit(key, pl.UInt64) for key in (start, min(start + step, KEYS) - 1))
-        found = _read(frames, pl.col("key").is_between(low, high)).sort("key", "shard", "row")
-        yield found.unique("key", keep="first", maintain_order=True).filter(
+        yield _read(frames, pl.col("key").is_between(low, high)).filter(
             ~pl.col("key").is_in(gold["key"].implode()), ~pl.col("text_key").is_in(gold["text_key"].implode())
         )
 
 
 def _read(frames: Frames, wanted: pl.Expr) -> pl.DataFrame:
-    """Read the wanted rows of all frames with `shard`, a position in their sorted names."""
-    return pl.concat(
+    """Read the wanted rows of all frames in key order, each id's first, with `shard`, a position in the frames' sorted names."""
+    found = pl.concat(
         pl.scan_parquet(frames[name]).filter(wanted).with_columns(shard=pl.lit(number, pl.UInt32))
         for number, name in enumerate(sorted(frames))
     ).collect()
+    return found.sort("key", maintain_order=True).filter(pl.col("key").ne_missing(pl.col("key").shift()))
 
 
 def _purely_random(eligible: Iterator[pl.DataFrame], size: int) -> tuple[pl.DataFrame, pl.DataFrame, int]:
