@@ -79,19 +79,26 @@ def near_duplicates(
 
     `settings` are those the segments were signed with; `folder` takes the shingle sets while this runs.
     """
-    crowded = np.zeros(len(ranked), bool)
-    for band in range(settings.bands):
+    candidates = ranked[_share_a_band(segments, ranked, settings.bands)]
+    if not len(candidates):
+        return Duplicates(candidates, candidates)
+    groups = _Groups(len(candidates))
+    with _ShingleSets(folder / "shingles", segments, candidates, settings.ngram) as sets:
+        for band in range(settings.bands):
+            for left, right in _pairs(segments.column(band_name(band))[candidates]):
+                _join(left, right, groups, sets, min_jaccard)
+    return Duplicates.among(candidates, groups.best())
+
+
+def _share_a_band(segments: Segments, ranked: Numbers, bands: int) -> Bools:
+    """Say which documents share the bucket of at least one band with another: at most a few percent of a corpus."""
+    found = np.zeros(len(ranked), bool)
+    for band in range(bands):
         order, place = _buckets(segments.column(band_name(band))[ranked])
         is_shared = place > 0
         is_shared[:-1] |= place[1:] > 0
-        crowded[order[is_shared]] = True
-    groups = _Groups(len(ranked))
-    if crowded.any():
-        with _ShingleSets(folder / "shingles", segments, ranked, crowded, settings.ngram) as sets:
-            for band in range(settings.bands):
-                for left, right in _pairs(segments.column(band_name(band))[ranked]):
-                    _join(left, right, groups, sets, min_jaccard)
-    return Duplicates.among(ranked, groups.best())
+        found[order[is_shared]] = True
+    return found
 
 
 def _run_starts(is_new: Bools) -> Numbers:
@@ -161,19 +168,19 @@ class _ShingleSets:
     The file is read piece by piece and not mapped, so that it takes none of the memory that a process is allowed.
     """
 
-    def __init__(self, path: Path, segments: Segments, ranked: Numbers, chosen: Bools, ngram: int) -> None:
+    def __init__(self, path: Path, segments: Segments, numbers: Numbers, ngram: int) -> None:
         self._path = path
-        position = np.zeros(len(segments), np.uint32)
-        position[ranked] = np.arange(len(ranked))
         wanted = np.zeros(len(segments), bool)
-        wanted[ranked[chosen]] = True
-        self._end = np.zeros(len(ranked), np.int64)
-        self._size = np.zeros(len(ranked), np.uint32)
+        wanted[numbers] = True
+        position = np.zeros(len(segments), np.uint32)
+        position[numbers] = np.arange(len(numbers))
+        self._end = np.zeros(len(numbers), np.int64)
+        self._size = np.zeros(len(numbers), np.int64)
         written = 0
         with path.open("wb") as file:
-            for numbers, texts in segments.texts(wanted):
+            for found, texts in segments.texts(wanted):
                 shingled = shingles(word_hashes(texts), ngram)
-                for index, place in enumerate(position[numbers]):
+                for index, place in enumerate(position[found]):
                     content = np.unique(shingled.document(index))
                     file.write(content.tobytes())
                     written += content.nbytes

@@ -210,6 +210,22 @@ def test_statistics_agree_with_the_corpus(store: Store, tmp_path: Path) -> None:
     assert written["corpus"]["words"] == manifest.metrics["words"] == table["words"].sum()
 
 
+def test_hosts_are_added_up_to_their_registered_domains(store: Store, tmp_path: Path) -> None:
+    urls = [
+        "https://www.klinik.de/a",
+        "http://blog.Klinik.de:8080/b?x",
+        "https://nutzer@arzt.co.at/c",
+        "https://praxis.arzt.co.at",
+        "http://10.0.0.1/d",
+    ]
+    frame = documents([medical(seed) for seed in range(5)]).with_columns(url=pl.Series(urls))
+    folder = store.folder(assembled(store, tmp_path, s=frame)) / "statistics"
+    domains = pl.read_parquet(folder / "by_domain.parquet").select("domain", "hosts", "documents")
+    assert domains.rows() == [("arzt.co.at", 2, 2), ("klinik.de", 2, 2), ("10.0.0.1", 1, 1)]
+    hosts = {"klinik.de", "blog.klinik.de", "arzt.co.at", "praxis.arzt.co.at", "10.0.0.1"}
+    assert set(pl.read_parquet(folder / "by_host.parquet")["host"]) == hosts
+
+
 def test_documents_without_url_or_dump_are_counted_as_unknown(store: Store, tmp_path: Path) -> None:
     frame = documents([medical(1), medical(2)]).with_columns(url=pl.lit(None, pl.String), dump=pl.lit(None, pl.String))
     folder = store.folder(assembled(store, tmp_path, s=frame)) / "statistics"

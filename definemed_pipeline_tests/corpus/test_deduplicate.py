@@ -132,7 +132,7 @@ def divided(size: int, chance: random.Random) -> Division:
     return shards
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(PLANS, st.randoms(use_true_random=False))
 def test_the_outcome_depends_neither_on_the_order_of_shards_nor_on_the_division_of_documents_into_them(
     plan: list[tuple[int, list[int], float]], chance: random.Random
@@ -141,7 +141,7 @@ def test_the_outcome_depends_neither_on_the_order_of_shards_nor_on_the_division_
     assert dropped(documents, divided(documents.height, chance)) == dropped(documents)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(PLANS, PLANS)
 def test_adding_a_segment_to_the_index_gives_what_a_build_from_nothing_gives(
     old: list[tuple[int, list[int], float]], new: list[tuple[int, list[int], float]]
@@ -158,7 +158,7 @@ def test_adding_a_segment_to_the_index_gives_what_a_build_from_nothing_gives(
     assert together == dropped(documents)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(PLANS)
 def test_what_stays_holds_no_more_duplicates(plan: list[tuple[int, list[int], float]]) -> None:
     documents = planned(plan)
@@ -174,7 +174,7 @@ def test_a_bucket_with_very_many_copies_is_reduced_to_one(shared: int) -> None:
     assert len(dropped(web(copies))) == 299
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=60), st.integers(1, 7), st.integers(1, 40))
 def test_a_band_yields_each_pair_of_a_bucket_once_in_slices(values: list[int], compared: int, at_once: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
