@@ -82,7 +82,7 @@ def annotated(store: Store, gold: Mapping[str, bool | None] | None = None) -> Ma
             schema={"id": pl.String, "role": pl.String, "gold_is_medical": pl.Boolean},
         ).write_parquet(draft.folder / "annotations.parquet")
 
-    return build_artifact(store, "annotations", write, AnnotationSettings(sample_size=1 + len(labels)))
+    return build_artifact(store, "annotations", write, AnnotationSettings(sample_size=1_000 + len(labels)))
 
 
 def gathered(
