@@ -38,7 +38,7 @@ def write_merged(
     files = -(-len(kept) // rows_per_file)
     for number in range(files):
         share = owners[number * rows_per_file : (number + 1) * rows_per_file]
-        with ParquetStream(folder / f"finemed_de-{number:05}-of-{files:05}.parquet", schema) as file:
+        with ParquetStream(folder / f"finemed_de-{number:05}-of-{files:05}.parquet", schema, ROWS_PER_GROUP) as file:
             for start in range(0, len(share), ROWS_PER_GROUP):
                 counts = np.bincount(share[start : start + ROWS_PER_GROUP])
                 parts = [cursors[index].take(int(counts[index])) for index in np.flatnonzero(counts)]
