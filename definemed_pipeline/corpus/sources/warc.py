@@ -1,10 +1,11 @@
 """Read the HTML pages of a WARC file (ISO 28500), compressed record by record or not at all, however damaged.
 
 Where the file cannot be read, reading goes on at the next record: the next gzip member that begins with a WARC header, or the next such header.
-What was lost in between is counted once, as `damaged`.
+What was lost in between is counted once, as `damaged`. A file that has to be taken up again more than `MAX_RESTARTS` times is given up there.
 """
 
 import hashlib
+import re
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ HTML_TYPES = ("text/html", "application/xhtml+xml")
 HTML_BEGINS = (b"<!doctype html", b"<html")  # looked for where no type is stated
 SNIFFED = 1024  # bytes
 MAX_HTTP_HEADERS = 1 << 16  # bytes; a record may be longer than a page by this
-GZIP_MEMBER, WARC_HEADER = b"\x1f\x8b\x08", b"WARC/1."
-WINDOW = 1 << 20  # bytes searched at once for the next record
+WARC_HEADER, GZIP_HEADER = b"WARC/1.", b"\x1f\x8b\x08"
+RECORD_BEGINS = re.compile(re.escape(WARC_HEADER) + b"|" + re.escape(GZIP_HEADER))
+WINDOW = 1 << 16  # bytes searched at once for the next record
+MAX_RESTARTS = 10_000  # bounds the time that a file made of nothing but beginnings takes
 DAMAGED = Skipped("damaged")
 
 
@@ -43,7 +46,9 @@ def _records(file: IO[bytes], max_bytes: int) -> Iterator[WarcRecord | Skipped]:
     """Yield the HTTP responses with their block in memory, and for every other record the reason to skip it."""
     start: int | None = 0
     in_damage = False  # one damage may show several times: in the record it cuts short and in what follows
-    while start is not None:
+    for _ in range(1 + MAX_RESTARTS):
+        if start is None:
+            return
         file.seek(start)
         stream = _Watched(file)
         try:
@@ -53,6 +58,8 @@ def _records(file: IO[bytes], max_bytes: int) -> Iterator[WarcRecord | Skipped]:
                 if outcome is not DAMAGED or not in_damage:
                     yield outcome
                 in_damage = outcome is DAMAGED
+            if not in_damage and not _ends_whole(file, start):
+                yield DAMAGED
             return
         except OSError:
             if stream.fault is not None:
@@ -76,25 +83,18 @@ def _with_block(record: WarcRecord, max_bytes: int) -> WarcRecord | Skipped:
 
 
 def _next_record(file: IO[bytes], start: int) -> int | None:
-    """Return the first offset from `start` on where a record begins, None where there is none."""
+    """Return the first offset from `start` on where a record seems to begin, None where there is none."""
     overlap = len(WARC_HEADER) - 1
     while True:
         file.seek(start)
         window = file.read(WINDOW)
-        candidates = sorted(offset for mark in (GZIP_MEMBER, WARC_HEADER) for offset in _occurrences(window, mark))
-        for offset in candidates:
-            if window.startswith(WARC_HEADER, offset) or _begins_member(file, start + offset):
-                return start + offset
+        for mark in RECORD_BEGINS.finditer(window):
+            offset = start + mark.start()
+            if mark.group() == WARC_HEADER or _begins_member(file, offset):
+                return offset
         if len(window) <= overlap:
             return None
         start += len(window) - overlap
-
-
-def _occurrences(window: bytes, mark: bytes) -> Iterator[int]:
-    offset = window.find(mark)
-    while offset >= 0:
-        yield offset
-        offset = window.find(mark, offset + 1)
 
 
 def _begins_member(file: IO[bytes], offset: int) -> bool:
@@ -104,6 +104,25 @@ def _begins_member(file: IO[bytes], offset: int) -> bool:
         return zlib.decompressobj(wbits=31).decompress(file.read(4096), len(WARC_HEADER)) == WARC_HEADER
     except zlib.error:
         return False
+
+
+def _ends_whole(file: IO[bytes], start: int) -> bool:
+    """Say whether what lies from the last record's offset on is one whole gzip member, or not compressed.
+
+    A member that is cut before its first line of text shows in no other way.
+    """
+    file.seek(start)
+    data = file.read(WINDOW)
+    if not data.startswith(GZIP_HEADER):
+        return True
+    member = zlib.decompressobj(wbits=31)
+    while data and not member.eof:
+        try:
+            member.decompress(data, WINDOW)
+        except zlib.error:
+            return False
+        data = member.unconsumed_tail or file.read(WINDOW)
+    return member.eof and not (member.unused_data + file.read(WINDOW)).strip(b"\0")
 
 
 def _page(record: WarcRecord, name: str, max_page_bytes: int) -> Record:

@@ -84,11 +84,11 @@ def test_a_failed_fetch_does_not_stand_in_the_way_of_a_later_one():
 def test_a_cut_file_keeps_every_page_before_the_cut(compressed):
     crawl = many(5, compressed=compressed)
     whole = read(crawl)
-    for end in range(crawl.offsets[3] + 1, len(crawl.bytes()), 617):
+    ends = [crawl.offsets[4] + start for start in range(1, 40)] + list(range(crawl.offsets[3] + 1, len(crawl.bytes()), 617))
+    for end in ends:
         records = read(crawl.bytes()[:end])
-        complete = sum(offset <= end for offset in crawl.offsets) - 1
-        assert records[:complete] == whole[:complete]
-        assert records[complete:] in ([Skipped("damaged")], []) or records == whole
+        complete = sum(offset < end for offset in crawl.offsets) - 1
+        assert records == [*whole[:complete], Skipped("damaged")]
 
 
 @pytest.mark.parametrize("compressed", [True, False])
@@ -129,6 +129,14 @@ def test_no_damage_of_any_kind_is_more_than_a_count():
 @pytest.mark.parametrize("data", [b"", b"\x00" * 3_000, b"PK\x03\x04 no such thing", HERZ.encode(), gzipped(HERZ)])
 def test_what_is_no_warc_file_holds_no_page(data):
     assert read(data) in ([], [Skipped("damaged")])
+
+
+@pytest.mark.parametrize("begins", [b"WARC/1.0\r\n", b"\x1f\x8b\x08", b"WARC/1.0\r\nContent-Length: 5\r\n\r\n"])
+def test_a_file_of_nothing_but_beginnings_comes_to_an_end(begins):
+    data = many(2).bytes()
+    records = read(data + begins * 40_000)
+    assert records[:2] == read(data)
+    assert len(records) <= 2 + 2 * 10_001
 
 
 def test_a_fault_of_the_file_system_is_no_damage():
