@@ -114,7 +114,7 @@ def _classifier(draft: Draft[Any]) -> dict[str, Any] | None:
         return None
     record = json.loads((draft.input("medical_classifier") / "classifier.json").read_text("utf-8"))
     figures = {"precision": None, "recall": None} | dict(draft.input_manifest("medical_classifier").metrics)
-    return {"threshold": record["decision_threshold"], "figures": figures}
+    return {"threshold": record["rule"]["decision_threshold"], "figures": figures}
 
 
 def _certificate(draft: Draft[Any]) -> dict[str, Any] | None:

@@ -85,8 +85,8 @@ def test_the_classifiers_threshold_and_the_certificate_are_quoted(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = {**proportion("precision", 95, 100), **proportion("recall", 80, 100)}
-    classifier = written(store, "medical_classifier", "classifier.json", {"decision_threshold": 0.87654}, figures)
-    certificate = written(store, "cascade_certificate", "certificate.json", {"sentence": SENTENCE}, {})
+    classifier = written(store, "medical_classifier", "classifier.json", {"rule": {"decision_threshold": 0.87654}}, figures)
+    certificate = written(store, "cascade_certificate", "certificate.json", {"in_words": SENTENCE}, {})
     monkeypatch.setattr("definemed_pipeline.corpus.uniform._check", lambda *_: None)  # the documents here have no classifier
     inputs, questions = gathered(store, tmp_path)
     manifest = build_artifact(

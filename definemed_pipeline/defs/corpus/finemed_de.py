@@ -8,6 +8,7 @@ from definemed_pipeline.corpus.assemble import assemble_corpus
 from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.annotations import annotations
 from definemed_pipeline.defs.corpus.benchmark_leaks import benchmark_leaks, evaluation_sources
+from definemed_pipeline.defs.corpus.cascade_certificate import cascade_certificate
 from definemed_pipeline.defs.corpus.medical_classifier import medical_classifier
 from definemed_pipeline.defs.corpus.medical_documents import medical_documents
 from definemed_pipeline.defs.materialization import OWNERS, blocking, build_here, check, code_version, result
@@ -23,7 +24,7 @@ SHOWN = 12  # of the largest domains
     group_name="corpus",
     kinds={"polars", "duckdb", "parquet"},
     owners=OWNERS,
-    deps=[annotations, medical_classifier, medical_documents, benchmark_leaks],
+    deps=[annotations, medical_classifier, cascade_certificate, medical_documents, benchmark_leaks],
     code_version=code_version("2", SECTION),
     check_specs=blocking(
         "finemed_de",
@@ -42,6 +43,7 @@ def finemed_de(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeR
         inputs=[
             lake.artifact("annotations"),
             lake.artifact("medical_classifier"),
+            lake.artifact("cascade_certificate"),
             *lake.artifacts("medical_documents", shards),
             *lake.artifacts("benchmark_leaks", shards),
         ],
