@@ -23,7 +23,6 @@ from definemed_pipeline.corpus.sources.listing import (
 )
 from definemed_pipeline.corpus.sources.settings import Fineweb2Source, ParquetSource
 from definemed_pipeline.errors import UserError
-from definemed_pipeline_tests.artifacts.conftest import bucket, s3_endpoint  # noqa: F401  # fixtures
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact
 from definemed_pipeline_tests.corpus.shard_files import documents, opened, register, write_shard
 from definemed_pipeline_tests.corpus.sources.conftest import fineweb2
@@ -167,7 +166,7 @@ def test_what_did_not_change_is_not_read_again(store: Store, tmp_path: Path, mon
     assert changed_shards(store, RECIPE, listing) == ([], [])
 
 
-def test_an_object_store_vouches_for_its_files(store: Store, tmp_path: Path, bucket: str) -> None:  # noqa: F811
+def test_an_object_store_vouches_for_its_files(store: Store, tmp_path: Path, bucket: str) -> None:
     import boto3
 
     def put(name: str, texts: list[str | None]) -> None:
