@@ -69,7 +69,7 @@ def build_here(
             settings=section,
             recipe=active_recipe().name,
             run_id=context.run_id,
-            force=forced(context),
+            force=_forced(context),
             report=context.log.info,
         ).manifest
 
@@ -111,7 +111,7 @@ def build_partitions_in_payload(
 
 def _launch(context: dg.AssetExecutionContext, lake: Lake, compute: Compute, module: str, identities: Iterable[Identity]) -> None:
     """Launch one payload for the artifacts that are not in the lake yet (on force: for all)."""
-    recipe, force = active_recipe().name, forced(context)
+    recipe, force = active_recipe().name, _forced(context)
     missing = tuple(identity for identity in identities if force or reuse(lake.store, identity, recipe) is None)
     if not missing:
         return
@@ -201,6 +201,5 @@ def _describe_table(folder: Path, pattern: str) -> dict[str, Any]:
     }
 
 
-def forced(context: dg.AssetExecutionContext) -> bool:
-    """Say whether the run was asked to rebuild what is complete."""
+def _forced(context: dg.AssetExecutionContext) -> bool:
     return context.run.tags.get(FORCE_TAG) == "true"

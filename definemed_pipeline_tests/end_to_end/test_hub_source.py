@@ -10,7 +10,7 @@ from definemed_pipeline_tests.corpus.sources.hub_server import REPOSITORY, Hub, 
 from definemed_pipeline_tests.end_to_end.conftest import MICRO, Workplace, new_workplace
 
 TOKEN = "hf_thisTokenMustNeverBeSeen"
-SELECT = ("--select", "source_files", "--select", "fineweb2_shards", "--select", "annotations")
+SELECT = ("--select", "source_files", "--select", "fineweb2_shards")
 
 
 def web(number: int) -> dict[str, bytes]:
@@ -47,7 +47,7 @@ def test_a_branch_is_listed_and_read_once_and_a_new_file_becomes_one_more_shard(
     assert len(hub.asked("tree")) == 1
 
     hub.commit(web(1))
-    outputs.append(workplace.definemed(*run, env=environment).stdout)
+    outputs.append(workplace.definemed(*run, "--select", "annotations", env=environment).stdout)
     after = workplace.artifacts()
     assert {partition for asset, partition in after if asset == "fineweb2_shards"} == {"000_00000", "000_00001"}
     assert after["fineweb2_shards", "000_00000"].version == first["fineweb2_shards", "000_00000"].version

@@ -46,7 +46,7 @@ class HubPath:
     @property
     def location(self) -> str:
         """Return the fsspec URL by which also other programs find it."""
-        return f"hf://datasets/{self.repository}@{self.revision}/{self.path}"
+        return f"hf://datasets/{self.repository}@{self.revision}/{self.path}".rstrip("/")
 
     @property
     def url(self) -> str:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from definemed_pipeline.errors import UserError
 
 GIB = 1 << 30
 PARTIAL = ".partial"
+OURS = re.compile(r"[0-9a-f]{64}(\.\d+\.partial)?")  # nothing else in the folder is counted or removed
 POLL_SECONDS = 1.0
 _IN_USE: set[int] = set()  # descriptors of the cached files that this process reads
 
@@ -125,7 +127,7 @@ class HubCache:
 
     def _make_room(self, size: int, partial: Path) -> bool:
         """Evict the least recently used files until another of `size` bytes fits; say whether it does."""
-        others = [path for path in self.folder.iterdir() if path != partial and path.suffix != ".lock" and path.name != ".lock"]
+        others = [path for path in self.folder.iterdir() if OURS.fullmatch(path.name) and path != partial]
         by_use = sorted((stat.st_mtime_ns, path) for path in others if (stat := _stat(path)) is not None)
         excess = sum(_reserved(path) for _, path in by_use) + size - self.limit
         for _, path in by_use:
@@ -137,22 +139,17 @@ class HubCache:
         return excess <= 0
 
     def _evict(self, path: Path) -> bool:
-        """Remove a file that nobody reads or fetches; return whether it is gone."""
-        if path.suffix == PARTIAL:
-            try:
-                with FileLock(self.folder / f"{path.name.split('.')[0]}.lock").acquire(timeout=0):
-                    path.unlink(missing_ok=True)
-            except Timeout:
-                return False
-            return True
+        """Remove a file that nobody reads or fetches; return whether that freed its room."""
         try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-        except BlockingIOError:
+            if path.suffix == PARTIAL:
+                with FileLock(self.folder / f"{path.name.split('.')[0]}.lock").acquire(timeout=0):
+                    path.unlink()
+            else:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+        except (Timeout, BlockingIOError, FileNotFoundError):  # fetched, read, or just completed under its other name
             return False
-        except FileNotFoundError:
-            return True
         return True
 
 

@@ -53,13 +53,11 @@ def list_source(source: AnySource, report: Report = LOG.info) -> Files:
             return _list_hub(source, _at_commit(source, report), report)
 
 
-def refresh_listing(
-    store: Store, recipe: str, source: AnySource, *, run_id: str, force: bool = False, report: Report = LOG.info
-) -> Manifest:
+def refresh_listing(store: Store, recipe: str, source: AnySource, *, run_id: str, report: Report = LOG.info) -> Manifest:
     """List a source now and make that the recipe's latest listing; return it.
 
-    A commit of the Hub is listed once ever, and a branch that did not move costs one request. Raise UserError where the source cannot
-    be listed.
+    A commit of the Hub is listed once ever, and a branch that did not move costs one request. There is nothing to force: the version
+    says all that is in a listing, and others may be reading it. Raise UserError where the source cannot be listed.
     """
     listing, find = _look(source, store.scratch, report)
     identity = Identity(
@@ -76,7 +74,7 @@ def refresh_listing(
         write_parquet(pl.DataFrame([asdict(file) for file in files.values()], schema=SCHEMA), draft.folder / TABLE)
         draft.metrics |= {"files": len(files), "source_bytes": sum(file.bytes for file in files.values())}
 
-    return build(store, identity, write, settings=source, recipe=recipe, run_id=run_id, force=force, report=report).manifest
+    return build(store, identity, write, settings=source, recipe=recipe, run_id=run_id, report=report).manifest
 
 
 def latest_listing(store: Store, recipe: str, source: AnySource, *, run_id: str) -> Manifest:

@@ -1,7 +1,8 @@
 """Open a listed file for reading, wherever it lies; its digest says which bytes are meant.
 
 Files of the Hub at a commit are read from a verified copy on local disk or range by range, as the recipe's `source.access` says;
-everything else through fsspec.
+everything else through fsspec. A range cannot be verified by itself: that a commit's bytes never change is the Hub's word, and the
+footer that `corpus.shards` holds against the registered one.
 """
 
 import io

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from definemed_pipeline.corpus.sources.listing import CODE_VERSION, TABLE, refresh_listing
-from definemed_pipeline.defs.materialization import OWNERS, code_version, forced, result
+from definemed_pipeline.defs.materialization import OWNERS, code_version, result
 from definemed_pipeline.defs.resources import Lake, final_failures
 from definemed_pipeline.recipe import active_recipe
 
@@ -28,7 +28,6 @@ def source_files(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materializ
             active_recipe().name,
             SECTION,
             run_id=context.run_id,
-            force=forced(context),
             report=context.log.info,
         )
     return result(context, lake, manifest, table=TABLE)

@@ -85,6 +85,15 @@ def test_a_file_in_use_stays_although_it_is_the_oldest(cache):
             assert kept(cache) == {digest_of(first), digest_of(third)}
 
 
+def test_what_else_lies_in_the_folder_is_left_alone(cache):
+    (cache.folder / "thesis").mkdir(parents=True)
+    (cache.folder / "thesis.tex").write_bytes(b"x" * 500)
+    for content in (b"a" * 60, b"b" * 60):
+        with using(cache, content):
+            pass
+    assert kept(cache) == {"thesis", "thesis.tex", digest_of(b"b" * 60)}
+
+
 def test_a_file_larger_than_the_bound_is_refused_with_the_cure(cache):
     with (
         pytest.raises(UserError, match=r"leaves no room .*raise source.cache_gib, or set source.access to scan"),
