@@ -8,6 +8,7 @@ from definemed_pipeline.defs.corpus.classifier_scores import classifier_scores
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.materialization import (
     OWNERS,
+    RETRIES,
     SHARDS_PER_RUN,
     blocking,
     build_partitions_in_payload,
@@ -30,6 +31,7 @@ SECTION = active_recipe().medical_documents
     backfill_policy=SHARDS_PER_RUN,
     deps=[fineweb2_shards, classifier_scores],
     code_version=code_version(f"1.{signing_fingerprint()}", SECTION),
+    retry_policy=RETRIES,
     check_specs=blocking("medical_documents", every_positive="Every document the classifier took is there, and no other."),
 )
 def medical_documents(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
