@@ -71,11 +71,16 @@ def annotate(draft: Draft[AnnotationSettings]) -> None:
 
 
 def _frame_settings(draft: Draft[Any]) -> SamplingFrameSettings:
-    """Return the settings all frames were made with; raise UserError where they differ."""
+    """Return the settings all frames were made with; raise UserError where they, or the lexicon, differ."""
     found = {name: draft.input_manifest(FRAMES, name).identity for name in draft.partitions(FRAMES)}
+    made_with = {
+        name: (identity.settings_digest, [source.digest for source in identity.sources]) for name, identity in found.items()
+    }
     first, *others = found
-    if odd := [name for name in others if found[name].settings_digest != found[first].settings_digest]:
-        raise UserError(f"{FRAMES}[{odd[0]}] was made with other settings than {FRAMES}[{first}]: materialize {FRAMES} again")
+    if odd := [name for name in others if made_with[name] != made_with[first]]:
+        raise UserError(
+            f"{FRAMES}[{odd[0]}] was made with other settings or another lexicon than {FRAMES}[{first}]: materialize {FRAMES} again"
+        )
     return SamplingFrameSettings(**found[first].settings)
 
 
@@ -197,12 +202,12 @@ def _measure(drawn: Drawn, gold: pl.DataFrame, draft: Draft[AnnotationSettings])
     draft.write_json("agreement.json", {"annotator": draft.settings.annotator.kind, **counts, **figures})
 
 
-def _by_score_bin(strata: pl.DataFrame, sample: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Return per score bin what the sample was drawn from, and how many of its documents were labelled and are positive."""
+def _by_score_bin(strata: pl.DataFrame, sample: pl.DataFrame) -> list[dict[str, str | int]]:
+    """Return per score bin, lowest first, what the sample was drawn from, and how many of its documents were labelled and are positive."""
     labelled = sample.group_by("stratum").agg(documents=pl.len(), positives=pl.col("is_medical").sum())
     bins = (
         strata.join(labelled, on="stratum", how="left", maintain_order="left")
         .group_by("score_bin", maintain_order=True)
         .agg(pl.len().alias("strata"), pl.col("population", "documents", "positives").sum())
     )
-    return {row.pop("score_bin"): row for row in bins.iter_rows(named=True)}
+    return bins.to_dicts()

@@ -166,10 +166,10 @@ def test_per_score_bin_it_is_told_how_many_were_sampled_of_how_many_and_how_many
     store: Store, tmp_path: Path
 ) -> None:
     manifest = annotated(store, register(store, write_shard(tmp_path, "s", web(100))), sample_size=50)
-    assert manifest.metrics["score_bins"] == {
-        "none": {"strata": 1, "population": 80, "documents": 30, "positives": 0},
-        "high": {"strata": 1, "population": 20, "documents": 20, "positives": 20},
-    }
+    assert manifest.metrics["score_bins"] == [
+        {"score_bin": "none", "strata": 1, "population": 80, "documents": 30, "positives": 0},
+        {"score_bin": "high", "strata": 1, "population": 20, "documents": 20, "positives": 20},
+    ]
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
@@ -210,7 +210,9 @@ def test_frames_made_with_different_settings_are_refused(store: Store, tmp_path:
     first, second = register(store, *(write_shard(tmp_path, name, web(10, ord(name))) for name in "ab"))
     frames = [*list_frames(store, [first]), *list_frames(store, [second], seed=1)]
     sources = {"lexicon": lexicon_location("de_medical")}
-    with pytest.raises(UserError, match=r"sampling_frames\[b\] was made with other settings than sampling_frames\[a\]"):
+    with pytest.raises(
+        UserError, match=r"sampling_frames\[b\] was made with other settings or another lexicon than sampling_frames\[a\]"
+    ):
         build_artifact(store, "annotations", annotate, AnnotationSettings(), inputs=[first, second, *frames], sources=sources)
 
 
