@@ -97,11 +97,15 @@ def _documents(drawn: pl.DataFrame, seed: int, draft: Draft[Any]) -> Iterator[pl
     """Yield the drawn documents with `role` and `stratum` in the order of shard and row, reading only row groups that hold any."""
     for (name,), rows in drawn.group_by("shard", maintain_order=True):
         draft.report(f"reading {rows.height:,} documents of shard {name}")
+        read = 0
         for documents in open_shard(draft, str(name)).rows(rows["row"], list(FINEWEB2_SCHEMA)):
             found = documents.join(rows, on="row", maintain_order="left")
             if not keyed_hash(found["id"], seed).equals(found["key"], check_names=False):
-                raise UserError(f"{FRAMES}[{name}] was made from another version of shard {name}: materialize it again")
+                break
+            read += found.height
             yield found.select(*FINEWEB2_SCHEMA, "role", "stratum")
+        if read < rows.height:  # a row has another id than the frame says, or is not there
+            raise UserError(f"{FRAMES}[{name}] was made from another version of shard {name}: materialize it again")
 
 
 def _set_aside(documents: Iterable[pl.DataFrame], unlabelled: ParquetStream) -> Iterator[pl.DataFrame]:

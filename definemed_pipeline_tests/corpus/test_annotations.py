@@ -197,11 +197,12 @@ def test_purely_random_samples_that_leave_nothing_are_refused_with_the_cure(stor
         annotated(store, shards, sample_size=10, hold_out_size=20, unlabelled_size=10)
 
 
-def test_frames_of_another_version_of_a_shard_are_refused(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [web(30, first=500), web(29)], ids=["other documents", "the last one gone"])
+def test_frames_of_another_version_of_a_shard_are_refused(store: Store, tmp_path: Path, changed: pl.DataFrame) -> None:
     old = list_frames(store, register(store, write_shard(tmp_path, "s", web(30))))
-    new = register(store, write_shard(tmp_path, "s", web(30, first=500)))
+    new = register(store, write_shard(tmp_path, "s", changed))
     sources = {"lexicon": lexicon_location("de_medical")}
-    section = AnnotationSettings(sample_size=10, hold_out_size=0, unlabelled_size=0)
+    section = AnnotationSettings(sample_size=30, hold_out_size=0, unlabelled_size=0)
     with pytest.raises(UserError, match=r"sampling_frames\[s\] was made from another version of shard s: materialize it again"):
         build_artifact(store, "annotations", annotate, section, inputs=[*new, *old], sources=sources)
 
