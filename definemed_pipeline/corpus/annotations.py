@@ -71,11 +71,16 @@ def annotate(draft: Draft[AnnotationSettings]) -> None:
 
 
 def _frame_settings(draft: Draft[Any]) -> SamplingFrameSettings:
-    """Return the settings all frames were made with; raise UserError where they differ."""
+    """Return the settings all frames were made with; raise UserError where they, or the lexicon, differ."""
     found = {name: draft.input_manifest(FRAMES, name).identity for name in draft.partitions(FRAMES)}
+    made_with = {
+        name: (identity.settings_digest, [source.digest for source in identity.sources]) for name, identity in found.items()
+    }
     first, *others = found
-    if odd := [name for name in others if found[name].settings_digest != found[first].settings_digest]:
-        raise UserError(f"{FRAMES}[{odd[0]}] was made with other settings than {FRAMES}[{first}]: materialize {FRAMES} again")
+    if odd := [name for name in others if made_with[name] != made_with[first]]:
+        raise UserError(
+            f"{FRAMES}[{odd[0]}] was made with other settings or another lexicon than {FRAMES}[{first}]: materialize {FRAMES} again"
+        )
     return SamplingFrameSettings(**found[first].settings)
 
 
@@ -92,11 +97,15 @@ def _documents(drawn: pl.DataFrame, seed: int, draft: Draft[Any]) -> Iterator[pl
     """Yield the drawn documents with `role` and `stratum` in the order of shard and row, reading only row groups that hold any."""
     for (name,), rows in drawn.group_by("shard", maintain_order=True):
         draft.report(f"reading {rows.height:,} documents of shard {name}")
+        read = 0
         for documents in open_shard(draft, str(name)).rows(rows["row"], list(FINEWEB2_SCHEMA)):
             found = documents.join(rows, on="row", maintain_order="left")
             if not keyed_hash(found["id"], seed).equals(found["key"], check_names=False):
-                raise UserError(f"{FRAMES}[{name}] was made from another version of shard {name}: materialize it again")
+                break
+            read += found.height
             yield found.select(*FINEWEB2_SCHEMA, "role", "stratum")
+        if read < rows.height:  # a row has another id than the frame says, or is not there
+            raise UserError(f"{FRAMES}[{name}] was made from another version of shard {name}: materialize it again")
 
 
 def _set_aside(documents: Iterable[pl.DataFrame], unlabelled: ParquetStream) -> Iterator[pl.DataFrame]:
@@ -197,12 +206,12 @@ def _measure(drawn: Drawn, gold: pl.DataFrame, draft: Draft[AnnotationSettings])
     draft.write_json("agreement.json", {"annotator": draft.settings.annotator.kind, **counts, **figures})
 
 
-def _by_score_bin(strata: pl.DataFrame, sample: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Return per score bin what the sample was drawn from, and how many of its documents were labelled and are positive."""
+def _by_score_bin(strata: pl.DataFrame, sample: pl.DataFrame) -> list[dict[str, str | int]]:
+    """Return per score bin, lowest first, what the sample was drawn from, and how many of its documents were labelled and are positive."""
     labelled = sample.group_by("stratum").agg(documents=pl.len(), positives=pl.col("is_medical").sum())
     bins = (
         strata.join(labelled, on="stratum", how="left", maintain_order="left")
         .group_by("score_bin", maintain_order=True)
         .agg(pl.len().alias("strata"), pl.col("population", "documents", "positives").sum())
     )
-    return {row.pop("score_bin"): row for row in bins.iter_rows(named=True)}
+    return bins.to_dicts()

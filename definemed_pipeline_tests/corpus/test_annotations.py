@@ -166,10 +166,10 @@ def test_per_score_bin_it_is_told_how_many_were_sampled_of_how_many_and_how_many
     store: Store, tmp_path: Path
 ) -> None:
     manifest = annotated(store, register(store, write_shard(tmp_path, "s", web(100))), sample_size=50)
-    assert manifest.metrics["score_bins"] == {
-        "none": {"strata": 1, "population": 80, "documents": 30, "positives": 0},
-        "high": {"strata": 1, "population": 20, "documents": 20, "positives": 20},
-    }
+    assert manifest.metrics["score_bins"] == [
+        {"score_bin": "none", "strata": 1, "population": 80, "documents": 30, "positives": 0},
+        {"score_bin": "high", "strata": 1, "population": 20, "documents": 20, "positives": 20},
+    ]
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
@@ -197,11 +197,12 @@ def test_purely_random_samples_that_leave_nothing_are_refused_with_the_cure(stor
         annotated(store, shards, sample_size=10, hold_out_size=20, unlabelled_size=10)
 
 
-def test_frames_of_another_version_of_a_shard_are_refused(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [web(30, first=500), web(29)], ids=["other documents", "the last one gone"])
+def test_frames_of_another_version_of_a_shard_are_refused(store: Store, tmp_path: Path, changed: pl.DataFrame) -> None:
     old = list_frames(store, register(store, write_shard(tmp_path, "s", web(30))))
-    new = register(store, write_shard(tmp_path, "s", web(30, first=500)))
+    new = register(store, write_shard(tmp_path, "s", changed))
     sources = {"lexicon": lexicon_location("de_medical")}
-    section = AnnotationSettings(sample_size=10, hold_out_size=0, unlabelled_size=0)
+    section = AnnotationSettings(sample_size=30, hold_out_size=0, unlabelled_size=0)
     with pytest.raises(UserError, match=r"sampling_frames\[s\] was made from another version of shard s: materialize it again"):
         build_artifact(store, "annotations", annotate, section, inputs=[*new, *old], sources=sources)
 
@@ -210,7 +211,9 @@ def test_frames_made_with_different_settings_are_refused(store: Store, tmp_path:
     first, second = register(store, *(write_shard(tmp_path, name, web(10, ord(name))) for name in "ab"))
     frames = [*list_frames(store, [first]), *list_frames(store, [second], seed=1)]
     sources = {"lexicon": lexicon_location("de_medical")}
-    with pytest.raises(UserError, match=r"sampling_frames\[b\] was made with other settings than sampling_frames\[a\]"):
+    with pytest.raises(
+        UserError, match=r"sampling_frames\[b\] was made with other settings or another lexicon than sampling_frames\[a\]"
+    ):
         build_artifact(store, "annotations", annotate, AnnotationSettings(), inputs=[first, second, *frames], sources=sources)
 
 

@@ -135,3 +135,18 @@ def test_a_recipe_is_checked_and_described(workplace):
     assert "valid" in done.stdout
     assert "2 shards: 000_00000, 000_00001" in done.stdout
     assert "demo-qwen2 (pretrain)" in done.stdout
+
+
+def test_an_annotator_below_its_floor_stops_the_run_before_a_classifier_learns_from_it(workplace):
+    output = told(
+        workplace,
+        "run",
+        "--recipe",
+        recipe(workplace, "checks: {annotator_f1: 1.0}"),
+        "--select",
+        "*medical_classifier",
+        status=1,
+    )
+    assert "check annotator_f1 failed: floor 1.0, found 0.9" in output
+    assert list(workplace.lake.glob("annotations/_/latest-mine.json"))
+    assert not workplace.lake.joinpath("medical_classifier").exists()

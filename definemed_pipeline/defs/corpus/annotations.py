@@ -67,8 +67,8 @@ def annotator_files() -> dict[str, str]:
 def _pictures(manifest: Manifest) -> dict[str, str]:
     """Draw the sample per score bin, and the annotator against gold where there is any."""
     shares, intervals = {}, {}
-    for name, found in manifest.metrics["score_bins"].items():
-        label = f"{name}: {found['documents']:,} of {found['population']:,}"
+    for found in manifest.metrics["score_bins"]:
+        label = f"{found['score_bin']}: {found['documents']:,} of {found['population']:,}"
         share = wilson(found["positives"], found["documents"])
         shares[label], intervals[label] = share.value, (share.low, share.high)
     pictures = {

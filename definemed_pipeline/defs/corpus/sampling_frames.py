@@ -58,12 +58,15 @@ def sampling_frames(context: dg.AssetExecutionContext, lake: Lake, compute: dg.R
         lake,
         manifests,
         table="frame.parquet",
-        plots=lambda manifest: {
-            "score_bins": plots.bars(manifest.metrics["documents_by_score_bin"], label="documents per range of the cheap score")
-        },
+        plots=lambda manifest: {"score_bins": _picture(manifest)},
         checks=[check("every_text", not wrong, shards=len(manifests), wrong_shards=wrong)],
     )
 
 
 def _accounted(manifest: Manifest) -> int:
     return sum(int(manifest.metrics[name]) for name in ("documents", "without_text", "duplicate_ids"))
+
+
+def _picture(manifest: Manifest) -> str:
+    counts = {name: manifest.metrics["documents_by_score_bin"][name] for name in SECTION.bin_names}
+    return plots.bars(counts, label="documents per range of the cheap score")
