@@ -8,7 +8,7 @@ which neither stage has seen: recall is relative to the full sweep, 99 % at 95 %
 - `demo_world`: the project's generated German world at 2 % prevalence. Trained on the world of one seed, certified on the larger one of
   another, in which no document was drawn twice: the bound is about documents as this generator writes them.
 - `real_text` (only with --real-text, a folder with 000_00000.parquet, 001_00000.parquet and labels.parquet as its README says): trained on one
-  shard, certified on the other. That holds only some 30 medical documents, and drawing them again makes no new ones. So the population is
+  shard as it is (its validation part is too small to choose a threshold for 2 %), certified on the other. That holds only some 30 medical documents, and drawing them again makes no new ones. So the population is
   *exactly those documents*, the medical ones weighted to 2 %: documents are drawn from it with replacement, and the bound says what share of
   this population's medical documents the cascade takes. It says nothing about German web text beyond it; `distinct_positives` and
   `recall_lower_bound_of_distinct` say what the same documents, each counted once, would certify about the web they come from.
@@ -84,7 +84,7 @@ def main() -> None:
 def measure_demo_world(store: Store, documents: int) -> dict[str, Any]:
     """Train on one seed's world, certify on another's, both with 2 % of medical documents."""
     per_disease = round(documents * PREVALENCE / 40)
-    labelled = labelled_by_lexicon(demo_texts(seed=101, everyday=300, per_disease=20))
+    labelled = labelled_by_lexicon(demo_texts(seed=101, everyday=300, per_disease=20), at_prevalence=True)
     unlabelled = at_prevalence(demo_texts(seed=202, everyday=documents // 13, per_disease=per_disease))
     annotations = annotate(store, labelled, unlabelled)
     classifier = make(store, "medical_classifier", train_classifier, load_recipe("demo").medical_classifier, [annotations])
@@ -105,7 +105,7 @@ def measure_real_text(store: Store, folder: Path) -> dict[str, Any]:
     shards = [pl.read_parquet(folder / f"{name}_00000.parquet", columns=["id", "text"]) for name in ("000", "001")]
     by_people = pl.read_parquet(folder / "labels.parquet").drop_nulls("is_medical").select("id", "is_medical")
     population = shards[1].join(by_people, on="id", maintain_order="left")
-    labelled = labelled_by_lexicon(shards[0])
+    labelled = labelled_by_lexicon(shards[0], at_prevalence=False)
     annotations = annotate(store, labelled, population)
     classifier = make(store, "medical_classifier", train_classifier, REAL, [annotations])
     each_once = make(store, "cascade_certificate", certify_cascade, CERTIFICATE, [annotations, classifier])
@@ -159,11 +159,12 @@ def draws(is_medical: np.ndarray) -> np.ndarray:
     return np.random.default_rng(1).choice(len(is_medical), DRAWN, p=shares)
 
 
-def labelled_by_lexicon(documents: pl.DataFrame) -> pl.DataFrame:
-    """Return a sample with the annotator's labels and weights by which PREVALENCE of the web is positive."""
+def labelled_by_lexicon(documents: pl.DataFrame, *, at_prevalence: bool) -> pl.DataFrame:
+    """Return a sample with the annotator's labels, and with weights by which PREVALENCE of the web is positive, or equal ones."""
     scores = read_lexicon(lexicon_location("de_medical")).score(documents["text"])
     labels = (scores >= LexiconAnnotator().threshold).to_numpy()
     weights = np.where(labels, PREVALENCE / labels.sum(), (1 - PREVALENCE) / (~labels).sum()) * len(labels)
+    weights = weights if at_prevalence else np.ones(len(labels))
     return documents.select(
         "id",
         "text",
