@@ -7,14 +7,15 @@ which neither stage has seen: recall is relative to the full sweep, 99 % at 95 %
 
 - `demo_world`: the project's generated German world at 2 % prevalence. Trained on the world of one seed, certified on the larger one of
   another, in which no document was drawn twice: the bound is about documents as this generator writes them.
-- `real_text` (only with --real-text, a folder with 000_00000.parquet, 001_00000.parquet and labels.parquet as its README says): trained on one
-  shard as it is (its validation part is too small to choose a threshold for 2 %), certified on the other. That holds only some 30 medical documents, and drawing them again makes no new ones. So the population is
-  *exactly those documents*, the medical ones weighted to 2 %: documents are drawn from it with replacement, and the bound says what share of
-  this population's medical documents the cascade takes. It says nothing about German web text beyond it; `distinct_positives` and
-  `recall_lower_bound_of_distinct` say what the same documents, each counted once, would certify about the web they come from.
+- `real_text` (only with --real-text, a folder with 000_00000.parquet, 001_00000.parquet and labels.parquet as its README says): trained on
+  one shard as it is (its validation part is too small to choose a threshold for 2 %), certified on the other. That holds only some 30
+  medical documents, and drawing them again makes no new ones. So the population is *exactly those documents*, the medical ones
+  weighted to 2 %: documents are drawn from it with replacement, and the bound is about what the full sweep takes of this population. It
+  says nothing about German web text beyond it; what the same documents certify about the web they come from, each counted once, is
+  `recall_lower_bound_of_distinct`.
 
-Rates are of one process with the threads that the variables above give it: `documents_per_second` of stage 1 (text to log-odds), of stage 2 (text to log-odds, tokenizing
-included) and of the whole cascade (parquet to scores).
+Rates are of one process with the threads that the variables above give it: documents/s of stage 1 (text to log-odds), of stage 2 (text to
+log-odds, tokenizing included) and of the whole cascade (parquet to scores).
 """
 
 import argparse
