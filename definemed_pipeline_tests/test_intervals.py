@@ -14,6 +14,7 @@ from definemed_pipeline.intervals import (
     mcnemar_p,
     paired_difference,
     paired_macro_difference,
+    weighted_proportion,
     wilson,
 )
 
@@ -53,6 +54,30 @@ def test_wilson_covers_the_truth_about_95_times_in_100(proportion: float, trials
     drawn = np.random.default_rng(1).binomial(trials, proportion, size=2000)
     covered = [(found := wilson(int(k), trials)).low <= proportion <= found.high for k in drawn]
     assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_equal_weights_give_wilsons_interval() -> None:
+    outcomes = np.arange(40) < 31
+    found, expected = weighted_proportion(outcomes, np.full(40, 7.5)), wilson(31, 40)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+@pytest.mark.parametrize("proportion", [0.5, 0.9, 1.0])
+def test_a_weighted_proportion_covers_the_truth_more_than_90_times_in_100(proportion: float) -> None:
+    """Two strata, of which the heavy one is sampled a tenth as densely and is where the failures are."""
+    random, covered = np.random.default_rng(5), 0
+    weights = np.repeat([1.0, 10.0], [300, 100])
+    truth = (300 + 1_000 * proportion) / 1_300
+    for _ in range(400):
+        outcomes = np.concatenate([np.ones(300), random.random(100) < proportion])
+        found = weighted_proportion(outcomes, weights)
+        assert found.low <= found.value <= found.high
+        covered += found.low <= truth + 1e-12 <= found.high + 2e-12
+    assert covered / 400 >= 0.9
+
+
+def test_a_weighted_proportion_of_nothing_knows_nothing() -> None:
+    assert (weighted_proportion([], []).low, weighted_proportion([], []).high) == (0.0, 1.0)
 
 
 def test_the_bootstrap_covers_the_truth_about_95_times_in_100() -> None:

@@ -119,7 +119,9 @@ class Counts:
                 shape=(len(features.hashes), buckets),
             )
             words.append(pieces[new])
-        starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+        starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(
+            np.int32
+        )  # as `numbers`: else both become int64
         entries = (np.concatenate(weights), np.concatenate(numbers), starts)
         return cls(csr_array(entries, shape=(len(starts) - 1, len(vocabulary))), tuple(words))
 

@@ -52,7 +52,10 @@ def train_classifier(draft: Draft[MedicalClassifierSettings]) -> None:
     logits = stages.logits(Texts(path, validation["row"].to_numpy()))
     rule = fit_rule(*logits, labels, weights, draft.settings.target_precision)
     decisions = _decisions(*logits, rule)
-    _write(draft, stages, rule, validation.select("id", "is_medical", "inclusion_weight").hstack(decisions.drop("is_medical")))
+    record = {"rule": rule.to_json(), "linear": as_json(draft.settings.linear), "max_tokens": draft.settings.max_tokens}
+    draft.write_json("classifier.json", record)
+    scored = validation.select("id", "is_medical", "inclusion_weight").hstack(decisions.drop("is_medical"))
+    write_parquet(scored, draft.folder / "validation.parquet")
     draft.metrics |= {
         "training_documents": training.height,
         "training_positives": int(training["is_medical"].sum()),
@@ -64,12 +67,9 @@ def train_classifier(draft: Draft[MedicalClassifierSettings]) -> None:
         **_measure_ranking(labels, weights, *logits),
     }
     hold_out = annotated.filter(pl.col("role") == "hold_out").drop_nulls("is_medical")
-    logits = stages.logits(Texts(path, hold_out["row"].to_numpy()))
-    draft.metrics |= _measure_hold_out(hold_out["is_medical"], *logits, rule)
+    draft.metrics |= _measure_hold_out(hold_out["is_medical"], *stages.logits(Texts(path, hold_out["row"].to_numpy())), rule)
     gold = annotated.filter(pl.col("role") == "gold").drop_nulls("gold_is_medical")
-    if not gold.is_empty():
-        decided = _decisions(*stages.logits(Texts(path, gold["row"].to_numpy())), rule)["is_medical"]
-        draft.metrics |= {f"gold_{name}": value for name, value in agreement(gold["gold_is_medical"], decided).items()}
+    draft.metrics |= _measure_gold(gold["gold_is_medical"], *stages.logits(Texts(path, gold["row"].to_numpy())), rule)
 
 
 class _Stages:
@@ -128,8 +128,11 @@ def _check_examples(sample: pl.DataFrame) -> None:
 def _train(
     draft: Draft[MedicalClassifierSettings], texts: Texts, labels: Bools
 ) -> tuple[LinearClassifier, "TransformerClassifier"]:
-    """Train both stages and note how long each took."""
-    from definemed_pipeline.corpus.transformer import train_transformer  # seconds to import: after all input was checked
+    """Train both stages and save them, and note how long each took.
+
+    Stage 2 is loaded again as for scoring: on a GPU with weights in bf16, so that what is calibrated is what will score.
+    """
+    from definemed_pipeline.corpus.transformer import load_transformer, train_transformer  # seconds: after all input was checked
 
     started = time.monotonic()
     kept = fewer(labels, draft.settings.linear.max_documents)
@@ -139,22 +142,15 @@ def _train(
     started = time.monotonic()
     transformer = train_transformer(texts, labels, draft.settings, draft.checkpoints / "transformer.pt", draft.report)
     draft.metrics["transformer_seconds"] = round(time.monotonic() - started, 1)
-    return linear, transformer
+    linear.save(draft.folder / "linear.safetensors")
+    transformer.save(draft.folder / "transformer")
+    return linear, load_transformer(draft.folder / "transformer", draft.settings.max_tokens)
 
 
 def _decisions(linear: Floats, transformer: Floats, rule: DecisionRule) -> pl.DataFrame:
     """Return what the full sweep decides about documents with text."""
     nothing = np.zeros(len(linear), dtype=bool)
     return decide(linear, transformer, rule, empty=nothing, rejected=nothing)
-
-
-def _write(draft: Draft[MedicalClassifierSettings], stages: _Stages, rule: DecisionRule, validation: pl.DataFrame) -> None:
-    stages.linear.save(draft.folder / "linear.safetensors")
-    stages.transformer.save(draft.folder / "transformer")
-    settings = draft.settings
-    record = {"rule": rule.to_json(), "linear": as_json(settings.linear), "max_tokens": settings.max_tokens}
-    draft.write_json("classifier.json", record)
-    write_parquet(validation, draft.folder / "validation.parquet")
 
 
 def _measure_choice(labels: Bools, weights: Floats, taken: Bools, target: float) -> dict[str, Any]:
@@ -193,6 +189,12 @@ def _measure_hold_out(labels: pl.Series, linear: Floats, transformer: Floats, ru
             error = calibration_error(sigmoid(logits), labels.to_numpy(), np.ones(len(labels)))
             metrics[f"{name}_calibration_error_{when}"] = error
     return metrics
+
+
+def _measure_gold(labels: pl.Series, linear: Floats, transformer: Floats, rule: DecisionRule) -> dict[str, Any]:
+    """Return the figures against gold labels, each named `gold_...`; none where there is no gold."""
+    figures = agreement(labels, _decisions(linear, transformer, rule)["is_medical"]) if len(labels) else {}
+    return {f"gold_{name}": value for name, value in figures.items()}
 
 
 def average_precision(labels: Bools, scores: Floats, weights: Floats) -> float:
