@@ -18,6 +18,8 @@ from definemed_pipeline.settings import as_json, digest_of, section_digest
 OWNERS = ["team:definemed"]
 FORCE_TAG = "definemed/force"  # a run with this tag rebuilds what is complete
 RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+# Runs that read from the Hub share a pool, since its quota is one for all; how many run at once is the instance's to say (dagster.yaml).
+HUB = "hub" if active_recipe().source.kind == "fineweb2" else None
 # A run takes several shards, and one payload builds them all: its start is paid once.
 SHARDS_PER_RUN = dg.BackfillPolicy.multi_run(active_recipe().compute.shards_per_run)
 

@@ -7,7 +7,7 @@ from definemed_pipeline.corpus.annotations import annotate, annotator_sources
 from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.corpus.sampling_frames import sampling_frames
-from definemed_pipeline.defs.materialization import OWNERS, blocking, build_here, check, code_version, result
+from definemed_pipeline.defs.materialization import HUB, OWNERS, blocking, build_here, check, code_version, result
 from definemed_pipeline.defs.resources import Lake, final_failures
 from definemed_pipeline.intervals import wilson
 from definemed_pipeline.recipe import active_recipe
@@ -20,6 +20,7 @@ CHECKS = active_recipe().checks
     group_name="corpus",
     kinds={"polars", "parquet"},
     owners=OWNERS,
+    pool=HUB,
     deps=[fineweb2_shards, sampling_frames],
     code_version=code_version("2", SECTION),
     check_specs=blocking(

@@ -14,6 +14,7 @@ from definemed_pipeline.defs.corpus.cascade_certificate import cascade_certifica
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.corpus.medical_classifier import medical_classifier
 from definemed_pipeline.defs.materialization import (
+    HUB,
     OWNERS,
     RETRIES,
     SHARDS_PER_RUN,
@@ -34,6 +35,7 @@ SECTION = active_recipe().classifier_scores
     group_name="corpus",
     kinds={"pytorch", "parquet"},
     owners=OWNERS,
+    pool=HUB,
     partitions_def=fineweb2_shard,
     backfill_policy=SHARDS_PER_RUN,
     deps=[fineweb2_shards, medical_classifier, cascade_certificate],

@@ -5,6 +5,7 @@ import dagster as dg
 from definemed_pipeline.artifacts.manifest import Source
 from definemed_pipeline.compute.backends import Compute
 from definemed_pipeline.defs.materialization import (
+    HUB,
     OWNERS,
     RETRIES,
     SHARDS_PER_RUN,
@@ -25,6 +26,7 @@ SECTION = active_recipe().source
     group_name="corpus",
     kinds={"parquet", "polars"},
     owners=OWNERS,
+    pool=HUB,
     partitions_def=fineweb2_shard,
     backfill_policy=SHARDS_PER_RUN,
     code_version=code_version("1", SECTION),

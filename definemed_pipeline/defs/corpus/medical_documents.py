@@ -7,6 +7,7 @@ from definemed_pipeline.corpus.minhash import signing_fingerprint
 from definemed_pipeline.defs.corpus.classifier_scores import classifier_scores
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.materialization import (
+    HUB,
     OWNERS,
     RETRIES,
     SHARDS_PER_RUN,
@@ -27,6 +28,7 @@ SECTION = active_recipe().medical_documents
     group_name="corpus",
     kinds={"polars", "parquet"},
     owners=OWNERS,
+    pool=HUB,
     partitions_def=fineweb2_shard,
     backfill_policy=SHARDS_PER_RUN,
     deps=[fineweb2_shards, classifier_scores],

@@ -8,6 +8,7 @@ from definemed_pipeline.corpus.lexicon import lexicon_location
 from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.materialization import (
+    HUB,
     OWNERS,
     RETRIES,
     SHARDS_PER_RUN,
@@ -28,6 +29,7 @@ SECTION = active_recipe().sampling_frames
     group_name="corpus",
     kinds={"polars", "parquet"},
     owners=OWNERS,
+    pool=HUB,
     partitions_def=fineweb2_shard,
     backfill_policy=SHARDS_PER_RUN,
     deps=[fineweb2_shards],

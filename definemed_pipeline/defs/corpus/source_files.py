@@ -3,7 +3,7 @@
 import dagster as dg
 
 from definemed_pipeline.corpus.sources.listing import CODE_VERSION, TABLE, refresh_listing
-from definemed_pipeline.defs.materialization import OWNERS, code_version, result
+from definemed_pipeline.defs.materialization import HUB, OWNERS, code_version, result
 from definemed_pipeline.defs.resources import Lake, final_failures
 from definemed_pipeline.recipe import active_recipe
 
@@ -14,6 +14,7 @@ SECTION = active_recipe().source
     group_name="corpus",
     kinds={"parquet", "huggingface"},
     owners=OWNERS,
+    pool=HUB,
     code_version=code_version(CODE_VERSION, SECTION),
 )
 def source_files(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
