@@ -10,7 +10,7 @@ from pydantic import Field
 
 from definemed_pipeline.settings import setting, settings
 
-BATCH_TOKENS = 16_384  # 32 documents of 512 tokens: under 1 GB of activations for XLM-R-base in float32
+BATCH_TOKENS = 4_096  # 8 documents of 512 tokens: what a CPU's cache likes (benchmarks/README.md); a GPU wants many more
 
 
 @settings

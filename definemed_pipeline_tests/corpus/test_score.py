@@ -160,6 +160,29 @@ def test_a_killed_process_leaves_off_and_its_successor_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
+def test_of_two_shards_in_one_payload_a_kill_costs_the_second_only_what_was_in_the_making(
+    classifier: tuple[Store, list[Manifest]], tmp_path: Path
+) -> None:
+    store, models = classifier
+    shards = [shard_of(store, tmp_path, mixture(300, seed=seed), name=f"pair{seed}", rows_per_group=5) for seed in (10, 11)]
+    first, second = (
+        identity_of("classifier_scores", SECTION, inputs=[shard, *models], partition=shard.partition) for shard in shards
+    )
+    both = {"identities": [dataclasses.asdict(identity) for identity in (first, second)]}
+    begun = lambda: any(checkpoints(store, second).glob("*.parquet"))  # noqa: E731
+    kill_when(start_payload(store, "score", first, tmp_path, **both), begun)
+    published = store.manifest("classifier_scores", first.partition, first.version)
+    assert published is not None
+    process = start_payload(store, "score", first, tmp_path, **both)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "reused classifier_scores" in output
+    assert "going on after" in output
+    resumed = [contents(store.folder(store.require("test", "classifier_scores", shard.partition))) for shard in shards]
+    assert resumed == [contents(store.folder(scored(classifier, shard, force=True)[1])) for shard in shards]
+
+
+@pytest.mark.slow
 def test_a_spec_that_does_not_fit_ends_with_status_64(classifier: tuple[Store, list[Manifest]], tmp_path: Path) -> None:
     store, models = classifier
     shard = shard_of(store, tmp_path, TEXTS, name="spec")
