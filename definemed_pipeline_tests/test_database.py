@@ -13,7 +13,6 @@ from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.corpus.settings import SourceSettings
 from definemed_pipeline.database import asked, list_tables, write_database
 from definemed_pipeline.errors import UserError
-from definemed_pipeline_tests.artifacts.conftest import any_store, bucket, s3_endpoint  # noqa: F401
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact
 
 NUMBERS = pl.DataFrame({"x": [1, 2]})
@@ -51,7 +50,7 @@ def test_tables_have_the_name_of_their_asset_or_their_own_behind_it(store: Store
     }
 
 
-def test_a_lake_in_a_folder_or_a_bucket_answers(any_store: Store) -> None:  # noqa: F811
+def test_a_lake_in_a_folder_or_a_bucket_answers(any_store: Store) -> None:
     filled(any_store)
     assert rows(any_store, "SELECT sum(x) FROM finemed_de") == [(8,)]
     by_partition = "SELECT partition, sum(x), max(y) FROM classifier_scores GROUP BY ALL ORDER BY ALL"
