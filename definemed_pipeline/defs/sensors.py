@@ -64,7 +64,7 @@ class Refresh:
 @dg.sensor(
     name="corpus_refresh",
     jobs=[refresh_shards, assemble_corpus_job],
-    minimum_interval_seconds=60,
+    minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.STOPPED,
     description="Follows the latest listing of the source: requests runs for new and changed files only, then builds FineMed-de once. "
     "Never starts a model.",

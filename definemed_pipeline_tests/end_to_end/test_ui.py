@@ -1,29 +1,17 @@
 """The UI: `dagster dev` on the instance a shell run left, driven through the webserver's GraphQL as the pages drive it."""
 
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from definemed_pipeline_tests.end_to_end.conftest import PROJECT, Workplace
-
-LOCATION = {"repositoryLocationName": "definemed_pipeline", "repositoryName": "__repository__"}
-PATIENCE_SECONDS = 240
-Ask = Callable[..., dict[str, Any]]
+from definemed_pipeline_tests.end_to_end.conftest import Workplace
+from definemed_pipeline_tests.end_to_end.ui import LOCATION, Ask, dagster_dev, wait_until
 
 
 @pytest.fixture(scope="module")
 def workplace(finished: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    import shutil
-
     folder = tmp_path_factory.mktemp("ui") / "copy"
     shutil.copytree(finished.folder, folder, symlinks=True)
     return Workplace(folder=folder, recipe=finished.recipe)
@@ -31,50 +19,8 @@ def workplace(finished: Workplace, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def ask(workplace: Workplace) -> Iterator[Ask]:
-    """Start the UI as `make ui` does and return a way to ask its GraphQL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(PROJECT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
-    environment = {**workplace.environment, "DEFINEMED_RECIPE": workplace.recipe}
-    log = (workplace.folder / "ui.log").open("wb")
-    server = subprocess.Popen(command, cwd=workplace.folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-    def query(text: str, **variables: Any) -> dict[str, Any]:
-        body = json.dumps({"query": text, "variables": variables}).encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/graphql", data=body, headers={"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            answer = json.load(reply)
-        assert "errors" not in answer, answer
-        return answer["data"]
-
-    try:
-        wait_until(lambda: answers(query))
-        yield query
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-
-
-def answers(query: Ask) -> bool:
-    try:
-        return bool(query("{ assetNodes { assetKey { path } } }")["assetNodes"])
-    except OSError:
-        return False
-
-
-def wait_until(done: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if found := done():
-            return found
-        time.sleep(1)
-    raise AssertionError("waited in vain")
+    with dagster_dev(workplace) as ask:
+        yield ask
 
 
 def key(asset: str) -> dict[str, list[str]]:
