@@ -262,7 +262,8 @@ def test_a_resumed_decontamination_forgets_nothing_that_it_had_found_before(
 ) -> None:
     """A peer's run that was killed and resumed knew only the leaks it found after the resumption, and let the others through."""
     untouched, killed = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
-    monkeypatch.setattr(benchmark_leaks, "READ_AT_ONCE", 2)
+    monkeypatch.setattr("definemed_pipeline.corpus.segments.ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(benchmark_leaks, "GROUPS_AT_ONCE", 1)
     expected = assembled(untouched, tmp_path / "web")
 
     def die_after(calls: int) -> None:
