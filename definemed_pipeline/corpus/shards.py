@@ -23,6 +23,7 @@ from definemed_pipeline.errors import UserError, one_line
 
 ASSET = "fineweb2_shards"
 EXTRACTED = "documents.parquet"  # of the artifact, where the source's own file is no parquet
+CURE = "correct the file or leave it out of source.files"
 LOG = logging.getLogger(__name__)
 FINEWEB2_SCHEMA: dict[str, type[pl.DataType]] = {
     "text": pl.String,
@@ -110,7 +111,7 @@ class Shard:
         with reading(self.location), self.open() as file:
             if footer_digest(file) != self.record.footer_sha256:
                 raise UserError(f"{self.location} was changed since it was registered: materialize {ASSET}[{self.name}] again")
-            yield pq.ParquetFile(file)
+            yield pq.ParquetFile(file, page_checksum_verification=True)  # where the writer left checksums; costs nothing measurable
 
 
 def open_shard(draft: Draft[Any], name: str) -> Shard:
@@ -145,6 +146,8 @@ def reading(location: str) -> Iterator[None]:
         raise UserError(
             f"{location} cannot be read as parquet ({one_line(error)}): it is truncated or damaged; fetch it again"
         ) from error
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"{location} holds what does not fit ({one_line(error)}); {CURE}") from error
 
 
 def footer_digest(file: IO[bytes]) -> str:
@@ -165,9 +168,17 @@ def footer_digest(file: IO[bytes]) -> str:
 
 
 def _read_row_group(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> pl.DataFrame:
+    """Read columns of a row group; raise pyarrow's or polars' errors where it is damaged.
+
+    What is no UTF-8 is found here, since nobody looks later: the strings of polars are UTF-8 by assumption, and its behaviour is undefined
+    where they are not.
+    """
     present = set(parquet.schema_arrow.names)
     table = parquet.read_row_group(group, columns=[column for column in columns if column in present])
     rows = parquet.metadata.row_group(group).num_rows
+    table.validate(full=True)
+    if table.num_columns and table.num_rows != rows:
+        raise pa.ArrowInvalid(f"row group {group} has {table.num_rows} rows, not {rows}")
     frame = pl.DataFrame(pl.from_arrow(table)) if table.num_columns else pl.DataFrame(height=rows)
     known = [column for column in columns if column in FINEWEB2_SCHEMA]
     return frame.with_columns(
