@@ -142,11 +142,11 @@ def reading(location: str) -> Iterator[None]:
         raise UserError(f"{location} cannot be read: {one_line(error)}; correct its permissions or your credentials") from error
     except (ConnectionError, TimeoutError):  # worth another try
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last from names in the footer
         raise UserError(
             f"{location} cannot be read as parquet ({one_line(error)}): it is truncated or damaged; fetch it again"
         ) from error
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UserError(f"{location} holds what does not fit ({one_line(error)}); {CURE}") from error
 
 

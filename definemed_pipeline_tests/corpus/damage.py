@@ -101,6 +101,6 @@ class ParquetExaminer:
         assert pq.read_table(store.folder(segment) / "documents.parquet").num_rows == segment.metrics["medical_documents"]
 
 
-MEMORY = 4 << 30
+MEMORY = 6 << 30
 HTML = HtmlSource(files=("x",))
 LINEAR = LinearSettings(buckets_power=16)

@@ -158,6 +158,8 @@ VALUES: dict[str, pa.Array] = {
     "fixed_size_list": pa.array([[1, 2]] * 4, pa.list_(pa.int32(), 2)),
     "struct": pa.array([{"a": "x", "b": 1}, None, {"a": None, "b": 2}, {"a": "y", "b": None}]),
     "nested": pa.array([[{"a": ["x"]}], [], None, [{"a": None}]]),
+    "uuid": pa.array([b"0123456789abcdef"] * 4, pa.uuid()),
+    "json": pa.array(['{"a": 1}', "kein JSON", None, "{}"], pa.json_()),
     "map": pa.array([[("a", 1)], [], None, [("b", None)]], pa.map_(pa.string(), pa.int32())),
 }
 BROKEN = (b"\xff\xfe", b"ein \xed\xa0\x80 halbes Zeichen", b"\xc0\xaf", b"abgeschnitten \xf0\x9f\x98", b"\xf4\x90\x80\x80")
