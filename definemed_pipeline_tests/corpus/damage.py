@@ -1,16 +1,16 @@
 """What becomes of a damaged file: it is taken whole or refused in a line or two, and anything else is told as a fault."""
 
-import json
 import re
 import resource
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow.parquet as pq
 
 from definemed_pipeline.artifacts.manifest import Manifest
@@ -20,11 +20,18 @@ from definemed_pipeline.corpus.features import features_of
 from definemed_pipeline.corpus.lexicon import lexicon_location, read_lexicon
 from definemed_pipeline.corpus.quality import drop_reasons
 from definemed_pipeline.corpus.quality_settings import read_rules, rules_location
-from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
+from definemed_pipeline.corpus.register import register_shard
+from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA
+from definemed_pipeline.corpus.sources import html
+from definemed_pipeline.corpus.sources.extraction import PageReader
 from definemed_pipeline.corpus.sources.html_settings import HtmlSource
+from definemed_pipeline.corpus.sources.listing import list_source
+from definemed_pipeline.corpus.sources.workers import Workers
 from definemed_pipeline.errors import UserError
+from definemed_pipeline_tests.conftest import build_artifact
 from definemed_pipeline_tests.corpus.damaged_shards import parquet_case
 from definemed_pipeline_tests.corpus.shard_files import collect, list_frames, opened, register, score_by_word
+from definemed_pipeline_tests.corpus.sources.damaged_crawls import html_case, warc_case
 
 CURE = re.compile(r"fetch it again|[Cc]orrect|give them|leave .* out|put it back")
 READ, REFUSED, FAULT = "read", "refused", "fault"
@@ -38,7 +45,7 @@ class Outcome:
     detail: str = ""
 
 
-def examined(build: Callable[[Store], Manifest], follow: Callable[[Store, Manifest], None], file: str, folder: Path) -> Outcome:
+def examined(build: Callable[[Store], Manifest], follow: Callable[[Store, Manifest], str], file: str, folder: Path) -> Outcome:
     """Build a shard's artifact in a new lake, let later stages follow, and hold what is left in the lake against what may be."""
     store = Store(str(folder / "lake"))
     try:
@@ -52,10 +59,9 @@ def examined(build: Callable[[Store], Manifest], follow: Callable[[Store, Manife
         return Outcome(FAULT, traceback.format_exc())
     try:
         _is_whole(store, manifest)
-        follow(store, manifest)
+        return Outcome(READ, follow(store, manifest))
     except BaseException:
         return Outcome(FAULT, traceback.format_exc())
-    return Outcome(READ)
 
 
 def _is_whole(store: Store, manifest: Manifest) -> None:
@@ -81,7 +87,7 @@ class ParquetExaminer:
             file.write_bytes(parquet_case(number))
             return examined(lambda store: register(store, str(file))[0], self._follow, str(file), Path(folder))
 
-    def _follow(self, store: Store, manifest: Manifest) -> None:
+    def _follow(self, store: Store, manifest: Manifest) -> str:
         """Do with a shard what later stages do, on all of its rows and columns."""
         shard = opened(store, manifest)
         documents = 0
@@ -99,8 +105,52 @@ class ParquetExaminer:
         scores = score_by_word(store, [manifest])
         (segment,) = collect(store, [manifest], scores)
         assert pq.read_table(store.folder(segment) / "documents.parquet").num_rows == segment.metrics["medical_documents"]
+        return f"{documents} {segment.metrics['medical_documents']}"
 
 
 MEMORY = 6 << 30
 HTML = HtmlSource(files=("x",))
 LINEAR = LinearSettings(buckets_power=16)
+
+
+class CrawlExaminer:
+    """Examines crawl cases; made once a process, so that the processes that extract pages, which load language models, start once."""
+
+    def __init__(self) -> None:
+        settings = HtmlSource(files=("x",), seconds_per_page=2.0)
+        self._workers = Workers(partial(PageReader, settings), number=1, seconds=settings.seconds_per_page, lost=html._lost)
+        html.Workers = lambda *_, **__: nullcontext(self._workers)  # type: ignore[misc, assignment]
+
+    def __call__(self, kind: str, number: int) -> Outcome:
+        """Examine one case: a WARC file or a folder with one HTML file."""
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            if kind == "warc":
+                place = folder / "klinik.warc.gz"
+                place.write_bytes(warc_case(number))
+            else:
+                place = folder / "klinik"
+                place.mkdir()
+                (place / "seite.html").write_bytes(html_case(number))
+            return examined(lambda store: self._build(store, place), self._follow, str(place), folder)
+
+    def _build(self, store: Store, place: Path) -> Manifest:
+        source = HtmlSource(files=(str(place),), seconds_per_page=2.0)
+        files = list_source(source)
+        return build_artifact(
+            store,
+            ASSET,
+            register_shard,
+            source,
+            partition="klinik",
+            sources=source.sources(),
+            known_sources=[files["klinik"].identify(None)],
+        )
+
+    def _follow(self, store: Store, manifest: Manifest) -> str:
+        shard = opened(store, manifest)
+        documents = sum(len(frame["text"].to_list()) for frame in shard.row_groups([*FINEWEB2_SCHEMA, *shard.extra_columns]))
+        metrics = manifest.metrics
+        skipped = {name: number for name, number in metrics.items() if name.startswith("skipped:")}
+        assert documents == metrics["documents"] == metrics["records"] - sum(skipped.values())
+        return f"{documents} {skipped}"

@@ -9,7 +9,6 @@ import io
 import random
 import zipfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,28 @@ import pyarrow.parquet.encryption as pe
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
 from definemed_pipeline_tests.corpus.shard_files import documents
 
-WORDS = "Der Patient klagt über Schmerzen in der Medizin und die Straße nach Köln ist lang, wie der Bericht sagt. ".split(" ")
+WORDS = [
+    "Der",
+    "Patient",
+    "klagt",
+    "über",
+    "Schmerzen",
+    "in",
+    "der",
+    "Medizin",
+    "und",
+    "die",
+    "Straße",
+    "nach",
+    "Köln",
+    "ist",
+    "lang,",
+    "wie",
+    "der",
+    "Bericht",
+    "sagt.",
+    "",
+]
 CODECS = ("zstd", "snappy", "gzip", "brotli", "lz4", "none")
 MEBI = 1 << 20
 Case = Callable[[random.Random], bytes]
@@ -163,7 +183,23 @@ VALUES: dict[str, pa.Array] = {
     "map": pa.array([[("a", 1)], [], None, [("b", None)]], pa.map_(pa.string(), pa.int32())),
 }
 BROKEN = (b"\xff\xfe", b"ein \xed\xa0\x80 halbes Zeichen", b"\xc0\xaf", b"abgeschnitten \xf0\x9f\x98", b"\xf4\x90\x80\x80")
-NAMES = ("a.b", "", " ", "Text", "place", "scored_id", "number", "meta\nzwei\ndrei", "nul\0", "kept", "title", "row", "shard", "é", "e\u0301")
+NAMES = (
+    "a.b",
+    "",
+    " ",
+    "Text",
+    "place",
+    "scored_id",
+    "number",
+    "meta\nzwei\ndrei",
+    "nul\0",
+    "kept",
+    "title",
+    "row",
+    "shard",
+    "é",
+    "e\u0301",
+)
 
 
 def retyped(column: str, kind: str) -> Case:
@@ -298,7 +334,9 @@ def many_empty(_: random.Random) -> bytes:
     """A million documents without text, in one row group."""
     rows = MEBI
     numbers = pa.array(np.arange(rows)).cast(pa.string())
-    return written(pa.table({"id": numbers, "text": pa.array([""]).take(pa.array(np.zeros(rows, np.int64)))}), row_group_size=rows)
+    return written(
+        pa.table({"id": numbers, "text": pa.array([""]).take(pa.array(np.zeros(rows, np.int64)))}), row_group_size=rows
+    )
 
 
 OTHER_FILES = (
@@ -309,7 +347,7 @@ OTHER_FILES = (
     b"PAR1" + b"\xff" * 8 + b"PAR1",
     b"PAR1" + bytes(100) + (100).to_bytes(4, "little") + b"PAR1",
     bytes(5000),
-    "Dies ist Text.\n".encode() * 100,
+    b"Dies ist Text.\n" * 100,
     b"\x89PNG\r\n\x1a\n" + bytes(100),
     b'{"text": "a", "id": "b"}\n' * 100,
     b"text,id\na,b\n",
@@ -333,7 +371,10 @@ WRITTEN: tuple[Case, ...] = (
     without("text", "id"),
     without(*FINEWEB2_SCHEMA),
     *(stored(compression=codec, data_page_version=version) for codec in CODECS for version in ("1.0", "2.0")),
-    *(stored(use_dictionary=False, column_encoding={"text": encoding}) for encoding in ("DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY")),
+    *(
+        stored(use_dictionary=False, column_encoding={"text": encoding})
+        for encoding in ("DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY")
+    ),
     stored(use_dictionary=False, column_encoding={"language_score": "BYTE_STREAM_SPLIT"}),
     stored(version="1.0"),
     stored(row_group_size=1),
