@@ -111,7 +111,7 @@ class Shard:
         with reading(self.location), self.open() as file:
             if footer_digest(file) != self.record.footer_sha256:
                 raise UserError(f"{self.location} was changed since it was registered: materialize {ASSET}[{self.name}] again")
-            yield pq.ParquetFile(file, page_checksum_verification=True)  # where the writer left checksums; costs nothing measurable
+            yield pq.ParquetFile(file, page_checksum_verification=True)  # only some writers leave checksums; verifying is quick
 
 
 def open_shard(draft: Draft[Any], name: str) -> Shard:
@@ -159,6 +159,8 @@ def footer_digest(file: IO[bytes]) -> str:
     file.seek(max(size - 8, 0))
     tail = file.read(8)
     length = int.from_bytes(tail[:4], "little") + 8
+    if tail[4:] == b"PARE":
+        raise pa.ArrowInvalid("its footer is encrypted")
     if tail[4:] != b"PAR1" or length > size:
         raise pa.ArrowInvalid("no parquet footer at its end")
     file.seek(size - length)

@@ -2,11 +2,12 @@
 
 import re
 import resource
+import signal
 import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from definemed_pipeline.corpus.sources import html
 from definemed_pipeline.corpus.sources.extraction import PageReader
 from definemed_pipeline.corpus.sources.html_settings import HtmlSource
 from definemed_pipeline.corpus.sources.listing import list_source
-from definemed_pipeline.corpus.sources.workers import Workers
+from definemed_pipeline.corpus.sources.workers import IDLE_FACTOR, Workers
 from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.conftest import build_artifact
 from definemed_pipeline_tests.corpus.damaged_shards import parquet_case
@@ -35,6 +36,10 @@ from definemed_pipeline_tests.corpus.sources.damaged_crawls import html_case, wa
 
 CURE = re.compile(r"fetch it again|[Cc]orrect|give them|leave .* out|put it back")
 READ, REFUSED, FAULT = "read", "refused", "fault"
+SECONDS = 60.0  # of processor time for a case; the longest takes some five
+MEMORY = 6 << 30  # bytes of address space that a process may fill, some three times what it then holds
+LINEAR = LinearSettings(buckets_power=16)
+HTML = HtmlSource(files=("x",), seconds_per_page=2.0)
 
 
 @dataclass(frozen=True)
@@ -108,21 +113,17 @@ class ParquetExaminer:
         return f"{documents} {segment.metrics['medical_documents']}"
 
 
-MEMORY = 6 << 30
-HTML = HtmlSource(files=("x",))
-LINEAR = LinearSettings(buckets_power=16)
-
-
 class CrawlExaminer:
     """Examines crawl cases; made once a process, so that the processes that extract pages, which load language models, start once."""
 
     def __init__(self) -> None:
-        settings = HtmlSource(files=("x",), seconds_per_page=2.0)
-        self._workers = Workers(partial(PageReader, settings), number=1, seconds=settings.seconds_per_page, lost=html._lost)
+        self._workers = Workers(partial(PageReader, HTML), number=1, seconds=HTML.seconds_per_page, lost=html._lost)
         html.Workers = lambda *_, **__: nullcontext(self._workers)  # type: ignore[misc, assignment]
 
     def __call__(self, kind: str, number: int) -> Outcome:
-        """Examine one case: a WARC file or a folder with one HTML file."""
+        """Examine one case, a WARC file or a folder with one HTML file. The kernel ends the process where that takes too long."""
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, IDLE_FACTOR * SECONDS)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             if kind == "warc":
@@ -135,7 +136,7 @@ class CrawlExaminer:
             return examined(lambda store: self._build(store, place), self._follow, str(place), folder)
 
     def _build(self, store: Store, place: Path) -> Manifest:
-        source = HtmlSource(files=(str(place),), seconds_per_page=2.0)
+        source = replace(HTML, files=(str(place),))
         files = list_source(source)
         return build_artifact(
             store,

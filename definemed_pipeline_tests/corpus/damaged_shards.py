@@ -86,8 +86,9 @@ def _whole(chance: random.Random) -> bytes:
         "write_page_checksum": chance.random() < 0.3,
         "write_page_index": chance.random() < 0.3,
         "row_group_size": chance.choice([7, 16, 1000]),
+        "store_schema": chance.random() < 0.5,  # Arrow's own copy of the schema is a large part of a small footer
     }
-    return written(table(chance), **options)
+    return written(table(chance, chance.choice([10, 40, 200])), **options)
 
 
 # Random damage
