@@ -7,4 +7,7 @@ class UserError(Exception):
 
 def one_line(error: BaseException) -> str:
     """Return the first line of what an error says, at most 200 characters of it, or its name."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    said = str(error).strip()
+    if not said:
+        return type(error).__name__
+    return "".join(character if character.isprintable() else "?" for character in said.splitlines()[0][:200])

@@ -14,6 +14,7 @@ anything else may be retried: work goes on from the checkpoints of the killed tr
 import argparse
 import contextlib
 import dataclasses
+import faulthandler
 import json
 import logging
 import os
@@ -77,6 +78,7 @@ def run_payload(
     parse: Callable[[Mapping[str, Any]], S] | None = None,
 ) -> None:
     """Run a payload's process from its spec to its exit status. `parse` builds settings that nest (default: keywords)."""
+    faulthandler.enable()  # a crash in a library written in C says where it happened
     if DIES_WITH_PARENT in os.environ:
         threading.Thread(target=_exit_with_parent, daemon=True).start()
     with _channel() as (spec_json, report, report_error):
@@ -100,6 +102,7 @@ def _build_all(
     faults = []
     for identity in spec.identities:
         try:
+            print(f"building {identity.asset}[{identity.partition}] version {identity.version}", flush=True)  # read after a crash
             built = _build(spec, identity, work, parse, report)
             report(f"{'reused' if built.reused else 'built'} {identity.asset} version {identity.version}")
         except UserError as error:

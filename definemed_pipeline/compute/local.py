@@ -6,6 +6,7 @@ both (64 is never retried), so the process is started here, within `open_pipes_s
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -86,7 +87,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _failure(module: str, status: int, messages: Any, log_path: Path) -> dg.Failure:
     told = [message["error"] for message in messages if isinstance(message, dict) and "error" in message]
-    reason = told[-1] if told else f"payload {module} ended with status {status}; its output: {log_path}"
+    reason = told[-1] if told else f"payload {module} {_end(status)}; its output, which names what it was building: {log_path}"
     with log_path.open(encoding="utf-8", errors="replace") as log:
         tail = "".join(deque(log, maxlen=TAIL_LINES))
     return dg.Failure(
@@ -98,3 +99,11 @@ def _failure(module: str, status: int, messages: Any, log_path: Path) -> dg.Fail
         },
         allow_retries=status != BAD_INPUT,
     )
+
+
+def _end(status: int) -> str:
+    """Say how a process ended that could not tell itself."""
+    if status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name
+    return f"was killed ({name}), most likely for want of memory" if name == "SIGKILL" else f"crashed ({name})"

@@ -26,6 +26,7 @@ ASSET = "medical_documents"
 SCORES = "classifier_scores"
 SCORE_COLUMNS: dict[str, type[pl.DataType]] = {"medical_probability": pl.Float32, "decided_by": pl.String}
 ADDED: dict[str, type[pl.DataType]] = {**SCORE_COLUMNS, "shard": pl.String, "row": pl.Int64, "words": pl.Int64}
+PLACE, SCORED_ID = "definemed:place", "definemed:scored_id"  # so called that no column of a shard has the name
 BUCKET = 9_984  # documents: 39 row groups of a segment, some 30 MB of text
 
 
@@ -55,25 +56,25 @@ def collect_medical_documents(draft: Draft[MedicalDocumentsSettings]) -> None:
 
 
 def _taken(scores: Path, shard: Shard) -> pl.DataFrame:
-    """Return the documents the classifier took: `row`, `scored_id`, the scores, `place` in the order of ids."""
+    """Return the documents the classifier took: `row`, `SCORED_ID`, the scores, `PLACE` in the order of ids."""
     lazy = pl.scan_parquet(scores)
     if lazy.select(pl.len()).collect().item() != shard.record.documents:
         raise ValueError(f"{scores} does not score shard {shard.name}: it has another number of documents")
-    taken = lazy.filter("is_medical").select("row", *SCORE_COLUMNS, scored_id="id").collect()
-    return taken.sort("scored_id", "row").with_row_index("place")
+    taken = lazy.filter("is_medical").select("row", *SCORE_COLUMNS, pl.col("id").alias(SCORED_ID)).collect()
+    return taken.sort(SCORED_ID, "row").with_row_index(PLACE)
 
 
 def _deal(shard: Shard, taken: pl.DataFrame, folder: Path) -> pl.Schema:
-    """Deal a shard's taken documents out to buckets, in one pass over the shard; return their schema without `place`."""
+    """Deal a shard's taken documents out to buckets, in one pass over the shard; return their schema without `PLACE`."""
     schema = pl.Schema({**FINEWEB2_SCHEMA, **ADDED})  # of a shard without a row group
     writers: dict[int, pa.RecordBatchStreamWriter] = {}
     with contextlib.ExitStack() as files:
         for frame in shard.row_groups([*FINEWEB2_SCHEMA, *shard.extra_columns]):
             found = frame.join(taken, on="row", how="inner", maintain_order="left")
-            if not found["id"].equals(found["scored_id"]):
+            if not found["id"].equals(found[SCORED_ID]):
                 raise ValueError(f"the scores of shard {shard.name} are of other documents")
             documents = found.select(
-                "place",
+                PLACE,
                 *FINEWEB2_SCHEMA,
                 *shard.extra_columns,
                 *SCORE_COLUMNS,
@@ -81,8 +82,8 @@ def _deal(shard: Shard, taken: pl.DataFrame, folder: Path) -> pl.Schema:
                 "row",
                 pl.col("text").fill_null("").str.count_matches(r"\S+").cast(pl.Int64).alias("words"),
             )
-            schema = documents.drop("place").schema
-            for (bucket,), part in documents.group_by(pl.col("place") // BUCKET, maintain_order=True):
+            schema = documents.drop(PLACE).schema
+            for (bucket,), part in documents.group_by(pl.col(PLACE) // BUCKET, maintain_order=True):
                 table = part.to_arrow()
                 if bucket not in writers:
                     options = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -96,7 +97,7 @@ def _sorted_buckets(folder: Path) -> Iterator[pl.DataFrame]:
     for path in sorted(folder.iterdir()):
         with pa.ipc.open_stream(path) as stream:
             bucket = pl.DataFrame(pl.from_arrow(stream.read_all()))
-        yield bucket.sort("place").drop("place")
+        yield bucket.sort(PLACE).drop(PLACE)
 
 
 if __name__ == "__main__":

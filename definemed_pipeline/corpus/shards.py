@@ -23,6 +23,7 @@ from definemed_pipeline.errors import UserError, one_line
 
 ASSET = "fineweb2_shards"
 EXTRACTED = "documents.parquet"  # of the artifact, where the source's own file is no parquet
+CURE = "correct the file or leave it out of source.files"
 LOG = logging.getLogger(__name__)
 FINEWEB2_SCHEMA: dict[str, type[pl.DataType]] = {
     "text": pl.String,
@@ -110,7 +111,7 @@ class Shard:
         with reading(self.location), self.open() as file:
             if footer_digest(file) != self.record.footer_sha256:
                 raise UserError(f"{self.location} was changed since it was registered: materialize {ASSET}[{self.name}] again")
-            yield pq.ParquetFile(file)
+            yield pq.ParquetFile(file, page_checksum_verification=True)  # only some writers leave checksums; verifying is quick
 
 
 def open_shard(draft: Draft[Any], name: str) -> Shard:
@@ -141,10 +142,12 @@ def reading(location: str) -> Iterator[None]:
         raise UserError(f"{location} cannot be read: {one_line(error)}; correct its permissions or your credentials") from error
     except (ConnectionError, TimeoutError):  # worth another try
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last from names in the footer
         raise UserError(
             f"{location} cannot be read as parquet ({one_line(error)}): it is truncated or damaged; fetch it again"
         ) from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise UserError(f"{location} holds what does not fit ({one_line(error)}); {CURE}") from error
 
 
 def footer_digest(file: IO[bytes]) -> str:
@@ -156,6 +159,8 @@ def footer_digest(file: IO[bytes]) -> str:
     file.seek(max(size - 8, 0))
     tail = file.read(8)
     length = int.from_bytes(tail[:4], "little") + 8
+    if tail[4:] == b"PARE":
+        raise pa.ArrowInvalid("its footer is encrypted")
     if tail[4:] != b"PAR1" or length > size:
         raise pa.ArrowInvalid("no parquet footer at its end")
     file.seek(size - length)
@@ -165,9 +170,17 @@ def footer_digest(file: IO[bytes]) -> str:
 
 
 def _read_row_group(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> pl.DataFrame:
+    """Read columns of a row group; raise pyarrow's or polars' errors where it is damaged.
+
+    What is no UTF-8 is found here, since nobody looks later: the strings of polars are UTF-8 by assumption, and its behaviour is undefined
+    where they are not.
+    """
     present = set(parquet.schema_arrow.names)
     table = parquet.read_row_group(group, columns=[column for column in columns if column in present])
     rows = parquet.metadata.row_group(group).num_rows
+    table.validate(full=True)
+    if table.num_columns and table.num_rows != rows:
+        raise pa.ArrowInvalid(f"row group {group} has {table.num_rows} rows, not {rows}")
     frame = pl.DataFrame(pl.from_arrow(table)) if table.num_columns else pl.DataFrame(height=rows)
     known = [column for column in columns if column in FINEWEB2_SCHEMA]
     return frame.with_columns(

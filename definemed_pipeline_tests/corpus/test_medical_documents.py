@@ -55,6 +55,13 @@ def test_signatures_stand_in_the_order_of_the_documents(store: Store, tmp_path: 
     assert signed.drop("id", "row", "language_score", "words").equals(signatures(word_hashes(texts["text"]), MEDICAL_DOCUMENTS))
 
 
+@pytest.mark.parametrize("name", ["place", "scored_id", "a.b", "number", "meta\nzwei"])
+def test_a_shards_further_column_keeps_its_name_and_values_whatever_it_is_called(store: Store, tmp_path: Path, name: str) -> None:
+    frame = documents(TEXTS, IDS).with_columns(pl.Series(name, [f"von {one}" for one in IDS]))
+    table = pl.read_parquet(segment(store, tmp_path, frame) / "documents.parquet")
+    assert table.select("id", name).rows() == [("a", "von a"), ("c", "von c"), ("d", "von d")]
+
+
 def test_documents_dealt_out_to_many_buckets_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = documents([f"Medizin {number}" for number in range(50)], [f"{(7 * number) % 50:02}" for number in range(50)])
     monkeypatch.setattr("definemed_pipeline.corpus.segments.ROWS_PER_GROUP", 4)

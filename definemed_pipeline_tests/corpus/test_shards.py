@@ -1,13 +1,18 @@
 import shutil
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
 from definemed_pipeline.errors import UserError
 from definemed_pipeline_tests.corpus.shard_files import documents, opened, register, write_shard
 
+FINEWEB2_COLUMNS = list(FINEWEB2_SCHEMA)
 TEXTS = ["Ein Text", "zwei drei vier", None, "  ", "fünf"]
 
 
@@ -72,6 +77,65 @@ def test_a_shard_with_damaged_pages_is_refused(store: Store, tmp_path: Path) -> 
     path.write_bytes(content)
     with pytest.raises(UserError, match="truncated or damaged"):
         register(store, str(path))
+
+
+def test_a_shard_is_refused_for_damage_in_a_column_that_only_later_stages_read(store: Store, tmp_path: Path) -> None:
+    path = Path(write_shard(tmp_path, "s", documents(TEXTS * 40), rows_per_group=500))
+    column = pq.read_metadata(path).row_group(0).column(FINEWEB2_COLUMNS.index("url"))
+    start = column.dictionary_page_offset or column.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="truncated or damaged"):
+        register(store, str(path))
+
+
+def test_a_flipped_bit_is_found_where_the_writer_left_checksums(store: Store, tmp_path: Path) -> None:
+    path, options = tmp_path / "s.parquet", {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(documents(["Die Dosis beträgt 5 mg."]).to_arrow(), path, write_page_checksum=True, **options)
+    path.write_bytes(path.read_bytes().replace("beträgt 5 mg".encode(), "beträgt 7 mg".encode(), 1))
+    with pytest.raises(UserError, match="truncated or damaged"):
+        register(store, str(path))
+
+
+@pytest.mark.parametrize("column", ["text", "url"])
+@pytest.mark.parametrize("value", [b"\xff\xfe", b"ein \xed\xa0\x80 halbes Zeichen"])
+def test_strings_that_are_no_utf_8_are_refused(store: Store, tmp_path: Path, column: str, value: bytes) -> None:
+    table = documents(["eins", "zwei"]).to_arrow()
+    values = pa.array([b"eins", value])
+    claimed = pa.Array.from_buffers(pa.string(), 2, values.buffers())
+    pq.write_table(table.set_column(table.schema.get_field_index(column), column, claimed), tmp_path / "s.parquet")
+    with pytest.raises(
+        UserError, match=r"cannot be read as parquet \(.*Invalid UTF8 sequence.*truncated or damaged; fetch it again"
+    ):
+        register(store, str(tmp_path / "s.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("text", pa.array(["x"]), "column 'text' is there 2 times"),
+        (
+            "notes",
+            pa.array([Decimal("0.5")], pa.decimal256(60, 2)),
+            r"column 'notes' is decimal256\(60, 2\), and polars takes no such",
+        ),
+        ("nul\0", pa.array(["x"]), r"column 'nul\\x00' is string, and polars takes no such type or name"),
+        ("", pa.array(["x"]), "column '' is string, and polars takes no such type or name"),
+    ],
+)
+def test_a_further_column_that_cannot_be_held_is_named(
+    store: Store, tmp_path: Path, name: str, values: pa.Array, message: str
+) -> None:
+    pq.write_table(documents(["eins"]).to_arrow().append_column(name, values), tmp_path / "s.parquet")
+    with pytest.raises(UserError, match=message + ".* Correct the file or leave it out of source.files"):
+        register(store, str(tmp_path / "s.parquet"))
+
+
+def test_a_number_that_does_not_fit_is_told_with_its_column(store: Store, tmp_path: Path) -> None:
+    frame = documents(["eins"], minhash_cluster_size=pl.lit(1 << 63, pl.UInt64))
+    with pytest.raises(UserError, match=r"s.parquet holds what does not fit \(.*minhash_cluster_size.*\); correct the file"):
+        register(store, write_shard(tmp_path, "s", frame))
 
 
 def test_all_missing_and_mistyped_columns_are_named_at_once(store: Store, tmp_path: Path) -> None:

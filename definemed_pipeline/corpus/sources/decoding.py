@@ -33,7 +33,10 @@ def _decode(html: bytes, declared: list[str | None]) -> str:
         if encoding is not None:
             try:
                 return html.decode(encoding)
-            except UnicodeError:  # it lies
+            except (
+                UnicodeError,
+                LookupError,
+            ):  # it lies, or names one of Python's codecs that is no encoding of text, such as hex
                 continue
     lenient = html.decode("utf-8", "replace")
     broken = lenient.count("\ufffd")

@@ -22,6 +22,7 @@ def declaring(charset: str, text: str) -> str:
         (TEXT.encode("cp1252"), "ISO-8859-1"),
         (declaring("utf-8", TEXT).encode("cp1252"), "utf-8"),
         (declaring("no-such-charset", TEXT).encode("cp1252"), "neither-this"),
+        (declaring("hex", TEXT).encode("cp1252"), "rot13"),
         (TEXT.encode("utf-8-sig"), None),
         (TEXT.encode("utf-16"), None),
         (TEXT.encode("utf-16-le"), "utf-16-le"),
