@@ -36,14 +36,14 @@ from definemed_pipeline.artifacts.build import Draft, build
 from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manifest
 from definemed_pipeline.artifacts.provenance import current_provenance
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.cascade import Gate, score_documents
-from definemed_pipeline.corpus.certificate import certificate_of, certify_cascade, curve_of, recall_bound
-from definemed_pipeline.corpus.classifier_settings import CascadeCertificateSettings, MedicalClassifierSettings
-from definemed_pipeline.corpus.lexicon import lexicon_location, read_lexicon
+from definemed_pipeline.corpus.annotation.lexicon import lexicon_location, read_lexicon
+from definemed_pipeline.corpus.classifier.cascade import Gate, score_documents
+from definemed_pipeline.corpus.classifier.certificate import certificate_of, certify_cascade, curve_of, recall_bound
+from definemed_pipeline.corpus.classifier.settings import CascadeCertificateSettings, MedicalClassifierSettings
+from definemed_pipeline.corpus.classifier.train_classifier import train_classifier
+from definemed_pipeline.corpus.classifier.two_stage import TwoStageClassifier
 from definemed_pipeline.corpus.parquet import numbered_row_groups, write_parquet
 from definemed_pipeline.corpus.settings import LexiconAnnotator
-from definemed_pipeline.corpus.train_classifier import train_classifier
-from definemed_pipeline.corpus.two_stage import TwoStageClassifier
 from definemed_pipeline.demo.world import Census, World
 from definemed_pipeline.recipe import load_recipe
 from definemed_pipeline.settings import as_json, section_digest

@@ -74,10 +74,10 @@ def run_ours(web: Path, folder: Path, limits: dict[str, Any]) -> dict[str, Any]:
     import polars as pl
     from definemed_pipeline.corpus.taken import Taken
 
-    from definemed_pipeline.corpus.deduplicate import find_duplicates, signatures
+    from definemed_pipeline.corpus.assembly.deduplicate import find_duplicates, signatures
     from definemed_pipeline.corpus.parquet import write_parquet
-    from definemed_pipeline.corpus.quality import drop_reasons
-    from definemed_pipeline.corpus.quality_settings import QualityRules
+    from definemed_pipeline.corpus.quality.filters import drop_reasons
+    from definemed_pipeline.corpus.quality.settings import QualityRules
     from definemed_pipeline.corpus.settings import NearDuplicateSettings
     from definemed_pipeline.corpus.text import word_hashes
 
@@ -194,7 +194,7 @@ def run_side(name: str, python: str, web: Path, folder: Path, limits: dict[str, 
 
 def german_limits() -> dict[str, Any]:
     """Return FineWeb2's German limits on length and repetition as JSON values, those by n as pairs."""
-    from definemed_pipeline.corpus.quality_settings import read_rules, rules_location
+    from definemed_pipeline.corpus.quality.settings import read_rules, rules_location
 
     rules = read_rules(rules_location("deu_Latn"))
     limits = {name: getattr(rules, name) for name in LENGTH_AND_REPETITION}

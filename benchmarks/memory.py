@@ -26,7 +26,7 @@ from processes import commit, measure
 from web_documents import draws
 
 import definemed_pipeline.demo.filesystem  # noqa: F401  registers demo://
-from definemed_pipeline.corpus.lexicon import lexicon_location, read_lexicon
+from definemed_pipeline.corpus.annotation.lexicon import lexicon_location, read_lexicon
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
 
 STAGES = (

@@ -33,13 +33,13 @@ from definemed_pipeline.artifacts.build import Draft, build
 from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity
 from definemed_pipeline.artifacts.provenance import current_provenance
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.calibration import Calibration
-from definemed_pipeline.corpus.cascade import Gate, score_documents
-from definemed_pipeline.corpus.classifier_settings import CascadeCertificateSettings, LinearSettings
-from definemed_pipeline.corpus.linear import LinearClassifier
+from definemed_pipeline.corpus.classifier.calibration import Calibration
+from definemed_pipeline.corpus.classifier.cascade import Gate, score_documents
+from definemed_pipeline.corpus.classifier.linear import LinearClassifier
+from definemed_pipeline.corpus.classifier.settings import CascadeCertificateSettings, LinearSettings
+from definemed_pipeline.corpus.classifier.transformer import SPECIAL_TOKENS, TransformerClassifier
+from definemed_pipeline.corpus.classifier.two_stage import DecisionRule, TwoStageClassifier
 from definemed_pipeline.corpus.parquet import numbered_row_groups, write_parquet
-from definemed_pipeline.corpus.transformer import SPECIAL_TOKENS, TransformerClassifier
-from definemed_pipeline.corpus.two_stage import DecisionRule, TwoStageClassifier
 from definemed_pipeline.settings import as_json, section_digest
 
 GPU = torch.cuda.is_available()

@@ -17,7 +17,7 @@ import pydantic
 import yaml
 
 from definemed_pipeline.compute.settings import ComputeSettings
-from definemed_pipeline.corpus.classifier_settings import (
+from definemed_pipeline.corpus.classifier.settings import (
     CascadeCertificateSettings,
     ClassifierScoresSettings,
     MedicalClassifierSettings,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from definemed_pipeline.corpus.chat_settings import ChatAnnotator
+from definemed_pipeline.corpus.annotation.chat_settings import ChatAnnotator
 from definemed_pipeline.settings import setting, settings
 
 

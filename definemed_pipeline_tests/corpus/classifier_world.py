@@ -14,14 +14,14 @@ import polars as pl
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Identity, Manifest
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.certificate import certify_cascade
-from definemed_pipeline.corpus.classifier_settings import (
+from definemed_pipeline.corpus.classifier.certificate import certify_cascade
+from definemed_pipeline.corpus.classifier.settings import (
     CascadeCertificateSettings,
     FromScratch,
     LinearSettings,
     MedicalClassifierSettings,
 )
-from definemed_pipeline.corpus.train_classifier import train_classifier
+from definemed_pipeline.corpus.classifier.train_classifier import train_classifier
 from definemed_pipeline.payload import Spec
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact
 from definemed_pipeline_tests.corpus.shard_files import documents
@@ -129,7 +129,7 @@ def start_payload(store: Store, module: str, identity: Identity, folder: Path, *
     ).to_json()
     file = folder / "spec.json"
     file.write_text(json.dumps({**spec, **changes}), "utf-8")
-    command = [sys.executable, "-m", f"definemed_pipeline.corpus.{module}", "--spec", str(file)]
+    command = [sys.executable, "-m", f"definemed_pipeline.corpus.classifier.{module}", "--spec", str(file)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

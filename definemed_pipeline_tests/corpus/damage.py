@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store, describe_files
-from definemed_pipeline.corpus.classifier_settings import LinearSettings
-from definemed_pipeline.corpus.features import features_of
-from definemed_pipeline.corpus.lexicon import lexicon_location, read_lexicon
-from definemed_pipeline.corpus.quality import drop_reasons
-from definemed_pipeline.corpus.quality_settings import read_rules, rules_location
+from definemed_pipeline.corpus.annotation.lexicon import lexicon_location, read_lexicon
+from definemed_pipeline.corpus.classifier.features import features_of
+from definemed_pipeline.corpus.classifier.settings import LinearSettings
+from definemed_pipeline.corpus.quality.filters import drop_reasons
+from definemed_pipeline.corpus.quality.settings import read_rules, rules_location
 from definemed_pipeline.corpus.register import register_shard
 from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA
 from definemed_pipeline.corpus.sources import html

@@ -9,12 +9,12 @@ import polars as pl
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.benchmark_leaks import find_leaks
-from definemed_pipeline.corpus.lexicon import lexicon_location
-from definemed_pipeline.corpus.medical_documents import collect_medical_documents
+from definemed_pipeline.corpus.annotation.lexicon import lexicon_location
+from definemed_pipeline.corpus.annotation.sampling_frames import ASSET as FRAMES
+from definemed_pipeline.corpus.annotation.sampling_frames import build_frame
+from definemed_pipeline.corpus.assembly.benchmark_leaks import find_leaks
+from definemed_pipeline.corpus.assembly.medical_documents import collect_medical_documents
 from definemed_pipeline.corpus.register import register_shard
-from definemed_pipeline.corpus.sampling_frames import ASSET as FRAMES
-from definemed_pipeline.corpus.sampling_frames import build_frame
 from definemed_pipeline.corpus.settings import BenchmarkLeaksSettings, MedicalDocumentsSettings, SamplingFrameSettings
 from definemed_pipeline.corpus.shards import ASSET, FINEWEB2_SCHEMA, Shard, open_shard
 from definemed_pipeline.corpus.sources.listing import list_source

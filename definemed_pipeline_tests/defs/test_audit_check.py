@@ -10,7 +10,7 @@ import pytest
 from definemed_pipeline.artifacts.build import build
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.corpus.classifier_settings import CascadeCertificateSettings
+from definemed_pipeline.corpus.classifier.settings import CascadeCertificateSettings
 from definemed_pipeline.defs.corpus import classifier_scores
 from definemed_pipeline.defs.resources import Lake
 from definemed_pipeline.recipe import active_recipe

@@ -17,8 +17,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from definemed_pipeline.corpus.quality import drop_reasons
-from definemed_pipeline.corpus.quality_settings import QualityRules, read_rules, rules_location
+from definemed_pipeline.corpus.quality.filters import drop_reasons
+from definemed_pipeline.corpus.quality.settings import QualityRules, read_rules, rules_location
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
 from definemed_pipeline.corpus.sources.crawl import read_crawl
 from definemed_pipeline.corpus.sources.extraction import Document, PageReader, refuse_unknown_language

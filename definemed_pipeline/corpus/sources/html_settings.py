@@ -30,7 +30,7 @@ class HtmlSource:
 
     def sources(self) -> dict[str, str]:
         """Return the files beside its own that a shard is made with, by name."""
-        from definemed_pipeline.corpus.quality_settings import rules_location
+        from definemed_pipeline.corpus.quality.settings import rules_location
 
         return {"quality_rules": rules_location(self.quality_rules)}
 

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from definemed_pipeline.artifacts.manifest import Manifest
-from definemed_pipeline.corpus.annotations import annotate, annotator_sources
+from definemed_pipeline.corpus.annotation.annotations import annotate, annotator_sources
 from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.corpus.sampling_frames import sampling_frames

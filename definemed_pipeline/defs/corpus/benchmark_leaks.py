@@ -43,7 +43,7 @@ def benchmark_leaks(context: dg.AssetExecutionContext, lake: Lake, compute: dg.R
         context,
         lake,
         compute,
-        "definemed_pipeline.corpus.benchmark_leaks",
+        "definemed_pipeline.corpus.assembly.benchmark_leaks",
         section=SECTION,
         inputs=lambda key: [documents[key]],
         sources=lambda _: questions,

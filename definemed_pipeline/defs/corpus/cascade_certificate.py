@@ -7,7 +7,7 @@ import polars as pl
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.compute.backends import Compute
-from definemed_pipeline.corpus.certificate import contradictions
+from definemed_pipeline.corpus.classifier.certificate import contradictions
 from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.annotations import annotations
 from definemed_pipeline.defs.corpus.medical_classifier import medical_classifier
@@ -51,7 +51,7 @@ def cascade_certificate(
         context,
         lake,
         compute,
-        "definemed_pipeline.corpus.certificate",
+        "definemed_pipeline.corpus.classifier.certificate",
         section=SECTION,
         inputs=[lake.artifact("annotations"), lake.artifact("medical_classifier")],
     )

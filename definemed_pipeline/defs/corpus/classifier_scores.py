@@ -8,7 +8,7 @@ import polars as pl
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.compute.backends import Compute
-from definemed_pipeline.corpus.audit import pool, running_recall
+from definemed_pipeline.corpus.classifier.audit import pool, running_recall
 from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.cascade_certificate import cascade_certificate
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
@@ -59,7 +59,7 @@ def classifier_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg
         context,
         lake,
         compute,
-        "definemed_pipeline.corpus.score",
+        "definemed_pipeline.corpus.classifier.score",
         section=SECTION,
         inputs=lambda key: [shards[key], classifier, certificate],
     )

@@ -4,7 +4,7 @@ import dagster as dg
 import polars as pl
 
 from definemed_pipeline.artifacts.manifest import Manifest
-from definemed_pipeline.corpus.assemble import assemble_corpus
+from definemed_pipeline.corpus.assembly.assemble import assemble_corpus
 from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.annotations import annotations
 from definemed_pipeline.defs.corpus.benchmark_leaks import benchmark_leaks, evaluation_sources

@@ -43,7 +43,7 @@ def medical_classifier(context: dg.AssetExecutionContext, lake: Lake, compute: d
         context,
         lake,
         compute,
-        "definemed_pipeline.corpus.train_classifier",
+        "definemed_pipeline.corpus.classifier.train_classifier",
         section=SECTION,
         inputs=[lake.artifact("annotations")],
     )

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from definemed_pipeline.compute.backends import Compute
-from definemed_pipeline.corpus.minhash import signing_fingerprint
+from definemed_pipeline.corpus.assembly.minhash import signing_fingerprint
 from definemed_pipeline.defs.corpus.classifier_scores import classifier_scores
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.materialization import (
@@ -45,7 +45,7 @@ def medical_documents(context: dg.AssetExecutionContext, lake: Lake, compute: dg
         key: [lake.artifact("fineweb2_shards", key), lake.artifact("classifier_scores", key)] for key in context.partition_keys
     }
     manifests = build_partitions_in_payload(
-        context, lake, compute, "definemed_pipeline.corpus.medical_documents", section=SECTION, inputs=inputs.__getitem__
+        context, lake, compute, "definemed_pipeline.corpus.assembly.medical_documents", section=SECTION, inputs=inputs.__getitem__
     )
     wrong = [key for key, one in manifests.items() if one.metrics["medical_documents"] != inputs[key][1].metrics["positives"]]
     return partitions_result(

@@ -4,7 +4,7 @@ import dagster as dg
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.compute.backends import Compute
-from definemed_pipeline.corpus.lexicon import lexicon_location
+from definemed_pipeline.corpus.annotation.lexicon import lexicon_location
 from definemed_pipeline.defs import plots
 from definemed_pipeline.defs.corpus.fineweb2_shards import fineweb2_shards
 from definemed_pipeline.defs.materialization import (
@@ -49,7 +49,7 @@ def sampling_frames(context: dg.AssetExecutionContext, lake: Lake, compute: dg.R
         context,
         lake,
         compute,
-        "definemed_pipeline.corpus.sampling_frames",
+        "definemed_pipeline.corpus.annotation.sampling_frames",
         section=SECTION,
         inputs=lambda key: [shards[key]],
         sources=lambda _: lexicon,

@@ -1,0 +1,1 @@
+"""The classifier of two stages, its certificate, its audit, and the scores it gives."""

@@ -1,0 +1,1 @@
+"""FineWeb2's quality rules as columnar expressions."""
