@@ -115,7 +115,7 @@ def _holds(found: pa.DataType, wanted: type[pl.DataType]) -> bool:
 def _profile(shard: Shard) -> dict[str, Any]:
     """Count documents, words and oddities of a shard in one pass; raise UserError where a document has no id.
 
-    All columns are read, although three are looked at: a shard that is registered is one that later stages can read. That costs a twentieth of
+    All columns are read, although three are looked at: a shard that is registered is one that later stages can read. That costs a twelfth of
     the time; counting words is most of it.
     """
     counts: Counter[str] = Counter()
