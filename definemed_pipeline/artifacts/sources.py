@@ -80,10 +80,13 @@ def packaged_location(folder: str, name: str, key: str) -> str:
 
 
 def content_tag(info: Mapping[str, Any]) -> str | None:
-    """Return what a filesystem's description of a file vouches for as its content, or None."""
+    """Return what a filesystem's description of a file vouches for as its content, or None.
+
+    A SHA-256 stands for itself, as that of a local file does: the same bytes are the same source wherever they lie.
+    """
     for key in CONTENT_TAGS:
         if value := info.get(key):
-            return f"{key}:{value}"
+            return str(value) if key == "sha256" else f"{key}:{value}"
     return None
 
 

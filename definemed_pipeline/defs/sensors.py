@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from definemed_pipeline.artifacts.manifest import Manifest
+from definemed_pipeline.artifacts.manifest import Input, Manifest
 from definemed_pipeline.corpus.sources.listing import changed_shards, files_of
 from definemed_pipeline.defs.jobs import assemble_corpus_job, refresh_shards
 from definemed_pipeline.defs.partitions import fineweb2_shard, neighbours, range_tags
@@ -100,7 +100,12 @@ def _is_followed_through(lake: Lake, shard: str) -> bool:
     if any(manifest is None for manifest in found):
         return False
     made = [manifest for manifest in found if manifest is not None]
-    return all(parent.as_input() in child.identity.inputs for parent, child in itertools.pairwise(made))
+    return all(_bytes(parent.as_input()) in map(_bytes, child.identity.inputs) for parent, child in itertools.pairwise(made))
+
+
+def _bytes(one: Input) -> tuple[str, str, str]:
+    """Return an input without its version: a parent that was built anew to the same bytes leaves its children as they are."""
+    return one.asset, one.partition, one.digest
 
 
 def _request_shards(context: dg.SensorEvaluationContext, refresh: Refresh, wanted: list[str]) -> dg.SensorResult:
@@ -120,9 +125,9 @@ def _request_shards(context: dg.SensorEvaluationContext, refresh: Refresh, wante
 def _request_corpus(lake: Lake, listing: Manifest, refresh: Refresh) -> dg.SensorResult | dg.SkipReason:
     """Request FineMed-de, once, unless it is made from exactly these shards already."""
     last = PER_SHARD[-1]  # which follows from all before it
-    shards = {lake.artifact(last, shard).as_input() for shard in files_of(lake.store, listing)}
+    shards = {_bytes(lake.artifact(last, shard).as_input()) for shard in files_of(lake.store, listing)}
     corpus = lake.latest(CORPUS)
-    if corpus and shards == {one for one in corpus.identity.inputs if one.asset == last}:
+    if corpus and shards == {_bytes(one) for one in corpus.identity.inputs if one.asset == last}:
         followed = dataclasses.replace(refresh, done=True)
         return dg.SensorResult(skip_reason=_no_news(listing), cursor=followed.to_cursor())
     if CORPUS in refresh.requested:

@@ -86,7 +86,9 @@ def test_what_is_remembered_may_be_deleted_or_damaged(tmp_path, scratch, reads):
 
 
 def test_a_filesystem_that_vouches_for_content_is_taken_at_its_word_and_another_is_read():
-    assert identify("gold", "demo://gold_labels.parquet").digest.startswith("sha256:")
+    with fsspec.open("demo://gold_labels.parquet", "rb") as file:
+        content = file.read()
+    assert identify("gold", "demo://gold_labels.parquet").digest == hashlib.sha256(content).hexdigest()
     fsspec.filesystem("memory").pipe_file("/gold", b"abc")
     assert identify("gold", "memory://gold").digest == hashlib.sha256(b"abc").hexdigest()
 
