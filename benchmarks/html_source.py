@@ -15,7 +15,6 @@ import os
 import platform
 import random
 import resource
-import subprocess
 import tempfile
 import threading
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 import fsspec
 import polars as pl
 import psutil
+from processes import commit, tree_memory
 
 from definemed_pipeline.corpus.sources.html import extract_pages
 from definemed_pipeline.corpus.sources.html_settings import HtmlSource
@@ -92,17 +92,6 @@ def processor_seconds() -> float:
     )
 
 
-def tree_memory(root: psutil.Process) -> int:
-    """Return the proportional set size of a process and its descendants, in bytes."""
-    total = 0
-    for process in [root, *root.children(recursive=True)]:
-        try:
-            total += process.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return total
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=2_000)
@@ -113,14 +102,13 @@ def main() -> None:
         runs = {processes: measure(Path(name), processes) for processes in (1, 2)}
     if len({digest for _, digest in runs.values()}) != 1:
         raise SystemExit("the runs wrote different bytes")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     figures = {
         "pages": arguments.pages,
         "mean_page_kb": round(size / arguments.pages / 1000, 1),
         **{f"processes_{processes}": figures for processes, (figures, _) in runs.items()},
         "load_before": round(os.getloadavg()[1], 1),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-        "commit": commit,
+        "commit": commit(),
     }
     arguments.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     print(json.dumps(figures, indent=2))

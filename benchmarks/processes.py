@@ -1,4 +1,4 @@
-"""Run a command and watch the memory of all processes below it: what demo.py and memory.py measure with."""
+"""Watch the memory of a process and all below it: what demo.py, memory.py and html_source.py measure with."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def measure(arguments: Sequence[str], folder: Path, *, sample_seconds: float = 1
             [sys.executable, "-m", "definemed_pipeline.cli", *arguments], cwd=folder, env=environment, stdout=log, stderr=log
         )
         while command.poll() is None:
-            peak = max(peak, _tree_memory(command))
+            peak = max(peak, tree_memory(command))
             time.sleep(sample_seconds)
     if command.returncode:
         raise SystemExit(f"definemed {' '.join(arguments)} failed; its output: {log_path.read_text()[-2000:]}")
@@ -42,7 +42,8 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def _tree_memory(root: psutil.Process) -> int:
+def tree_memory(root: psutil.Process) -> int:
+    """Return the proportional set size of a process and its descendants, in bytes."""
     total = 0
     for process in [root, *root.children(recursive=True)]:
         try:
