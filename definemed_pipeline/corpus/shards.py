@@ -102,7 +102,8 @@ class Shard:
                 end = row + parquet.metadata.row_group(group).num_rows
                 here = wanted.filter((wanted >= row) & (wanted < end))
                 if here.len():
-                    yield _numbered(_read_row_group(parquet, group, columns), row, columns)[(here - row).cast(pl.UInt32)]
+                    chosen = _read_row_group(parquet, group, columns, only=here - row)
+                    yield chosen.with_columns(row=here).select("row", *columns)
                 row = end
 
     @contextmanager
@@ -169,8 +170,8 @@ def footer_digest(file: IO[bytes]) -> str:
     return digest
 
 
-def _read_row_group(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> pl.DataFrame:
-    """Read columns of a row group; raise pyarrow's or polars' errors where it is damaged.
+def _read_row_group(parquet: pq.ParquetFile, group: int, columns: Sequence[str], only: pl.Series | None = None) -> pl.DataFrame:
+    """Read columns of a row group, `only` some of its rows; raise pyarrow's or polars' errors where it is damaged.
 
     What is no UTF-8 is found here, since nobody looks later: the strings of polars are UTF-8 by assumption, and its behaviour is undefined
     where they are not.
@@ -181,6 +182,8 @@ def _read_row_group(parquet: pq.ParquetFile, group: int, columns: Sequence[str])
     table.validate(full=True)
     if table.num_columns and table.num_rows != rows:
         raise pa.ArrowInvalid(f"row group {group} has {table.num_rows} rows, not {rows}")
+    if only is not None:  # chosen here, where they are copied: rows chosen from a frame of polars hold on to all the group's text
+        table, rows = table.take(only.to_arrow()), only.len()
     frame = pl.DataFrame(pl.from_arrow(table)) if table.num_columns else pl.DataFrame(height=rows)
     known = [column for column in columns if column in FINEWEB2_SCHEMA]
     return frame.with_columns(
