@@ -7,9 +7,9 @@ Without --peer-python only our side runs. Both sides work on the same file (see 
 all thread pools set to one thread. Imports and the loading of spaCy are not timed. Limits are FineWeb2's for German, MinHash has 14 bands of 8 rows over
 5-grams.
 
-Our side: a row group at a time, `drop_reasons` with the limits on length and repetition only, then `signatures` of what is left; then `find_duplicates`,
-which checks every candidate pair by its exact Jaccard similarity; then the file is read again and what is kept is written, a file a row group,
-the way every corpus file is written (zstd level 9).
+Our side: a row group at a time, `drop_reasons` with the limits on length and repetition only; what is left is written and signed as a segment of the band index, as the asset
+`medical_documents` does; then exact and near duplicates, every candidate pair checked by its exact Jaccard similarity; then the segment is read again and
+what is kept is written, the way every corpus file is written.
 datatrove's side: ParquetReader, GopherQualityFilter with nothing but its word limits, GopherRepetitionFilter, ParquetWriter, MinhashDedupSignature in one
 pipeline, as a document's words are then split only once for both filters; MinhashDedupBuckets; MinhashDedupCluster; ParquetReader, MinhashDedupFilter,
 ParquetWriter (zstd at its default level).
@@ -71,52 +71,57 @@ class Stopwatch:
 
 def run_ours(web: Path, folder: Path, limits: dict[str, Any]) -> dict[str, Any]:
     """Clean the web our way; write `passed.json`, `kept.json` (ids) and data; return the figures."""
+    import numpy as np
     import polars as pl
-    from definemed_pipeline.corpus.taken import Taken
 
-    from definemed_pipeline.corpus.assembly.deduplicate import find_duplicates, signatures
-    from definemed_pipeline.corpus.parquet import write_parquet
+    from definemed_pipeline.corpus.assembly.deduplicate import best_first, exact_duplicates, near_duplicates
+    from definemed_pipeline.corpus.assembly.segments import DOCUMENTS, Segments, read_rows, write_segment
+    from definemed_pipeline.corpus.parquet import ParquetStream, row_groups
     from definemed_pipeline.corpus.quality.filters import drop_reasons
     from definemed_pipeline.corpus.quality.settings import QualityRules
-    from definemed_pipeline.corpus.settings import NearDuplicateSettings
-    from definemed_pipeline.corpus.text import word_hashes
+    from definemed_pipeline.corpus.settings import MedicalDocumentsSettings
+    from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
 
     rules = QualityRules(**{name: dict(limit) if isinstance(limit, list) else limit for name, limit in limits.items()})
-    settings = NearDuplicateSettings(num_perm=112, bands=14, ngram=5)
-    taken, total, examined, reasons = Taken((web,)), 0, [], Counter()
-    watch = Stopwatch()
-    batches = taken.batches()
-    while True:
-        with watch.stage("read"):
-            batch = next(batches, None)
-        if batch is None:
-            break
-        total += batch.height
-        with watch.stage("length and repetition"):
-            dropped = drop_reasons(batch["text"], rules)
-            reasons.update(dropped.drop_nulls())
-            left = batch.filter(dropped.is_null())
-        with watch.stage("signatures"):
-            light = left.select("document", "id", "language_score", words=pl.col("text").str.count_matches(r"\S+"))
-            examined.append(pl.concat([light, signatures(word_hashes(left["text"]), settings, 0)], how="horizontal"))
-    passed = pl.concat(examined)
+    settings = MedicalDocumentsSettings(num_perm=112, bands=14, ngram=5)
+    total, reasons, watch, groups = 0, Counter[str](), Stopwatch(), row_groups(web)
+
+    def passing() -> Iterator[pl.DataFrame]:
+        nonlocal total
+        while True:
+            with watch.stage("read"):
+                batch = next(groups, None)
+            if batch is None:
+                return
+            total += batch.height
+            with watch.stage("length and repetition"):
+                dropped = drop_reasons(batch["text"], rules)
+                reasons.update(dropped.drop_nulls())
+                left = batch.filter(dropped.is_null())
+            yield left.with_columns(row=pl.lit(0, pl.Int64), words=pl.col("text").str.count_matches(r"\S+").cast(pl.Int64))
+
+    started = time.perf_counter()
+    schema = pl.Schema({**FINEWEB2_SCHEMA, "row": pl.Int64, "words": pl.Int64})
+    write_segment(passing(), schema, folder, settings)
+    watch.stages["signatures and segment"] = time.perf_counter() - started - sum(watch.stages.values())
+    segments = Segments(("web",), (folder,))
     with watch.stage("duplicates"):
-        copies = find_duplicates(passed, lambda wanted: taken.rows(wanted, ["text"]), settings)
-        kept = passed.select("document", "id").join(copies, on="document", how="anti")
-    reasons.update(copies["reason"])
-    batches = taken.batches()
-    (folder / "data").mkdir()
-    for number in range(sys.maxsize):
-        with watch.stage("read again"):
-            batch = next(batches, None)
-        if batch is None:
-            break
-        with watch.stage("write"):
-            rows = batch.join(kept.select("document"), on="document", how="semi", maintain_order="left").drop("document")
-            write_parquet(rows, folder / "data" / f"{number:05}.parquet")
+        is_kept = np.ones(len(segments), bool)
+        ranked = best_first(segments, segments.id_ranks())
+        for reason, find in (
+            ("exact_duplicate", exact_duplicates),
+            ("near_duplicate", lambda all_of, left: near_duplicates(all_of, left, settings, 0.75, folder)),
+        ):
+            copies = find(segments, ranked[is_kept[ranked]]).dropped
+            is_kept[copies] = False
+            reasons[reason] = len(copies)
+    with watch.stage("write"), ParquetStream(folder / "kept.parquet", FINEWEB2_SCHEMA) as kept:
+        for _, frame in read_rows(folder / DOCUMENTS, is_kept):
+            kept.write(frame)
     figures = watch.figures(total)
-    (folder / "passed.json").write_text(json.dumps(passed["id"].to_list()))
-    (folder / "kept.json").write_text(json.dumps(pl.read_parquet(folder / "data" / "*.parquet")["id"].to_list()))
+    passed = segments.ids(np.arange(len(segments)))
+    (folder / "passed.json").write_text(json.dumps(passed.to_list()))
+    (folder / "kept.json").write_text(json.dumps(pl.read_parquet(folder / "kept.parquet", columns=["id"])["id"].to_list()))
     return figures | {"dropped": dict(reasons.most_common())}
 
 

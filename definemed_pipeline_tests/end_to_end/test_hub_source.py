@@ -10,7 +10,7 @@ from definemed_pipeline_tests.corpus.sources.hub_server import REPOSITORY, Hub, 
 from definemed_pipeline_tests.end_to_end.conftest import MICRO, Workplace, new_workplace
 
 TOKEN = "hf_thisTokenMustNeverBeSeen"
-SELECT = ("--select", "source_files", "--select", "fineweb2_shards")
+SELECT = ("--select", "source_files", "--select", "fineweb2_shards", "--select", "sampling_frames")
 
 
 def web(number: int) -> dict[str, bytes]:

@@ -40,7 +40,7 @@ def test_everything_the_shell_built_is_there_to_see(ask):
         """{ assetNodes { assetKey { path } groupName description partitionStats { numMaterialized numPartitions }
              assetMaterializations(limit: 1) { metadataEntries { label __typename } } } }"""
     )["assetNodes"]
-    assert len(nodes) == 16
+    assert len(nodes) == 19
     for node in nodes:
         assert node["assetMaterializations"], node["assetKey"]
         labels = {entry["label"] for entry in node["assetMaterializations"][0]["metadataEntries"]}
@@ -138,7 +138,7 @@ def test_the_job_everything_requests_a_backfill_of_the_whole_graph(ask):
         return found if found["__typename"] == "PartitionBackfill" else None
 
     backfill = wait_until(requested)
-    assert len(backfill["assetSelection"]) == 16
+    assert len(backfill["assetSelection"]) == 19
     assert backfill["status"] in ("REQUESTED", "COMPLETED_SUCCESS")
     ask("mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }", id=backfill_id)
     assert wait_until(lambda: finished_backfill(ask, backfill_id)) in ("CANCELED", "COMPLETED_SUCCESS")
