@@ -135,6 +135,12 @@ class CrawlExaminer:
                 (place / "seite.html").write_bytes(html_case(number))
             return examined(lambda store: self._build(store, place), self._follow, str(place), folder)
 
+    def close(self) -> None:
+        """End the processes that extract pages, and the kernel's watch."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._workers.__exit__(None, None, None)
+
     def _build(self, store: Store, place: Path) -> Manifest:
         source = replace(HTML, files=(str(place),))
         files = list_source(source)

@@ -52,6 +52,7 @@ def test_a_damaged_crawl_is_read_skipped_with_a_counted_reason_or_refused(kind: 
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_prepare) as process:
         try:
             outcomes += process.map(_examine, [kind] * cases, range(cases))
+            process.submit(_close).result()
         except BrokenProcessPool:
             outcomes.append(Outcome(FAULT, "it crashed, or took too long"))
     assert not faults(outcomes)
@@ -67,6 +68,11 @@ def _lost(timed_out: bool) -> Outcome:
 def _prepare() -> None:
     global _examiner  # noqa: PLW0603 - of a process of its own
     _examiner = CrawlExaminer()
+
+
+def _close() -> None:
+    assert _examiner is not None
+    _examiner.close()
 
 
 def _examine(kind: str, number: int) -> Outcome:
