@@ -112,6 +112,7 @@ def test_lineage_is_told_from_manifests_alone(copy_of_finished):
     assert "demo://web/000_00000.parquet" in done.stdout
 
 
+@pytest.mark.timeout(1800)  # seventeen kills, each followed by a start of the whole graph
 def test_killed_once_in_every_stage_and_in_another_place_the_graph_ends_with_the_same_bytes(finished, tmp_path):
     workplace = new_workplace(tmp_path / "a folder elsewhere")
     for asset in ASSETS:
