@@ -241,10 +241,9 @@ def compare(documents: int, peer_python: str | None) -> dict[str, Any]:
                 "ratio_cpu": sides["ours"]["docs_per_cpu_s"] / sides["peer"]["docs_per_cpu_s"],
                 **agreement(web, folder),
             }
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    about = {"documents": documents, "mean_words": web["words"].mean(), "processor": _processor(), "commit": commit}
+    from processes import commit  # not at the top: the peer's environment, which runs this file as well, has no psutil
+
+    about = {"documents": documents, "mean_words": web["words"].mean(), "processor": _processor(), "commit": commit()}
     return figures | about | sides
 
 

@@ -38,7 +38,8 @@ def measure(arguments: Sequence[str], folder: Path, *, sample_seconds: float = 1
 
 def commit() -> str:
     """Return the commit that is measured."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 

@@ -71,7 +71,7 @@ class Refresh:
 )
 def corpus_refresh(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SensorResult | dg.SkipReason:
     """Request what the latest listing asks for that was not requested yet; say so when there is nothing."""
-    listing = lake.store.latest(active_recipe().name, "source_files")
+    listing = lake.latest("source_files")
     if listing is None:
         return dg.SkipReason("the source was never listed: materialize source_files")
     refresh = Refresh.of(listing, context.cursor)

@@ -79,7 +79,7 @@ def classifier_scores(context: dg.AssetExecutionContext, lake: Lake, compute: dg
 
 def _audit(lake: Lake, certificate: Manifest) -> dg.AssetCheckResult:
     """Pool the audits of all shards scored with this certificate, from their manifests alone."""
-    scored = (lake.store.latest(active_recipe().name, "classifier_scores", key) for key in lake.shards())
+    scored = (lake.latest("classifier_scores", key) for key in lake.shards())
     same = [
         one
         for one in scored
