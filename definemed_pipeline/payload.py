@@ -22,7 +22,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +41,10 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Everything a payload needs: which artifacts of one asset to build, from what, into which lake."""
+    """Everything a payload needs: which artifacts of one asset to build, from what, into which lake.
+
+    `execution` says how the work uses the machine it runs on; it changes no version.
+    """
 
     lake: str
     scratch: str
@@ -49,6 +52,7 @@ class Spec:
     run_id: str
     force: bool
     identities: tuple[Identity, ...]
+    execution: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -130,6 +134,7 @@ def _build(
         recipe=spec.recipe,
         run_id=spec.run_id,
         force=spec.force,
+        execution=spec.execution,
         report=report,
     )
 

@@ -27,7 +27,7 @@ class Draft(Generic[S]):
     """An artifact in the making: what a work function reads from and writes to.
 
     `folder` takes the files of the artifact. `checkpoints` survives a kill and is given to the next try of the same version;
-    it is removed when the artifact is published.
+    it is removed when the artifact is published. `execution` says how the work uses the machine it runs on; it is no part of the version.
     """
 
     store: Store
@@ -35,6 +35,7 @@ class Draft(Generic[S]):
     settings: S
     folder: Path
     checkpoints: Path
+    execution: Mapping[str, Any] = field(default_factory=dict)
     report: Callable[[str], None] = LOG.info
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -81,6 +82,7 @@ def build(
     recipe: str,
     run_id: str,
     force: bool = False,
+    execution: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = LOG.info,
 ) -> Built:
     """Return the artifact of an identity, calling `work` only where it is not complete in the lake (or on `force`).
@@ -97,7 +99,7 @@ def build(
         if not force and (manifest := reuse(store, identity, recipe)):
             return Built(manifest=manifest, reused=True, seconds=time.monotonic() - started)
         with store.writing():
-            draft = _fresh_draft(store, identity, settings, place, report)
+            draft = _fresh_draft(store, identity, settings, place, execution or {}, report)
             work(draft)
             manifest = _publish(draft, recipe, run_id)
         shutil.rmtree(place)
@@ -112,13 +114,28 @@ def reuse(store: Store, identity: Identity, recipe: str) -> Manifest | None:
     return manifest
 
 
-def _fresh_draft(store: Store, identity: Identity, settings: S, place: Path, report: Callable[[str], None]) -> Draft[S]:
+def _fresh_draft(
+    store: Store,
+    identity: Identity,
+    settings: S,
+    place: Path,
+    execution: Mapping[str, Any],
+    report: Callable[[str], None],
+) -> Draft[S]:
     files, checkpoints = place / "files", place / "checkpoints"
     if files.exists():  # left by a try that was killed
         shutil.rmtree(files)
     files.mkdir(parents=True)
     checkpoints.mkdir(exist_ok=True)
-    return Draft(store=store, identity=identity, settings=settings, folder=files, checkpoints=checkpoints, report=report)
+    return Draft(
+        store=store,
+        identity=identity,
+        settings=settings,
+        folder=files,
+        checkpoints=checkpoints,
+        execution=execution,
+        report=report,
+    )
 
 
 def _publish(draft: Draft[Any], recipe: str, run_id: str) -> Manifest:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from definemed_pipeline.settings import setting, settings
+from definemed_pipeline.training.settings import TrainingExecutionSettings
 
 
 @settings
@@ -11,10 +12,11 @@ class ComputeSettings:
 
     `threads` is what each payload may use; one thread gives the same bytes on every machine of a kind, whatever its number of
     cores. `concurrency` is how many runs `definemed run` keeps going at once. `shards_per_run` is how many shards one
-    run, and with it one process, takes.
+    run, and with it one process, takes. `training` is how continual pre-training uses its devices.
     """
 
     backend: Literal["local"] = "local"
     threads: int = setting(1, at_least=1)
     concurrency: int = setting(2, at_least=1)
     shards_per_run: int = setting(16, at_least=1)
+    training: TrainingExecutionSettings = setting(factory=TrainingExecutionSettings)

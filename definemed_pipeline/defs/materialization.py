@@ -85,10 +85,14 @@ def build_in_payload(
     section: Any,
     inputs: Iterable[Manifest],
     sources: Iterable[Source] = (),
+    execution: Any = None,
 ) -> Manifest:
-    """Reuse an artifact, or build it in a payload launched by the recipe's compute."""
+    """Reuse an artifact, or build it in a payload launched by the recipe's compute.
+
+    `execution` is the section that says how the payload uses its machine.
+    """
     identity = identify_artifact(context, section=section, inputs=inputs, sources=sources)
-    _launch(context, lake, compute, module, [identity])
+    _launch(context, lake, compute, module, [identity], execution)
     return lake.artifact(identity.asset, identity.partition)
 
 
@@ -111,7 +115,14 @@ def build_partitions_in_payload(
     return {identity.partition: lake.artifact(identity.asset, identity.partition) for identity in identities}
 
 
-def _launch(context: dg.AssetExecutionContext, lake: Lake, compute: Compute, module: str, identities: Iterable[Identity]) -> None:
+def _launch(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    compute: Compute,
+    module: str,
+    identities: Iterable[Identity],
+    execution: Any = None,
+) -> None:
     """Launch one payload for the artifacts that are not in the lake yet (on force: for all)."""
     recipe, force = active_recipe().name, _forced(context)
     missing = tuple(identity for identity in identities if force or reuse(lake.store, identity, recipe) is None)
@@ -124,6 +135,7 @@ def _launch(context: dg.AssetExecutionContext, lake: Lake, compute: Compute, mod
         run_id=context.run_id,
         force=force,
         identities=missing,
+        execution={} if execution is None else as_json(execution),
     )
     with final_failures():
         compute.run(context, module, spec)

@@ -1,6 +1,7 @@
 """The recipe's sections for base models, packing and continual pre-training. Standard library only, as in all settings."""
 
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from definemed_pipeline.settings import setting, settings
 
@@ -80,33 +81,93 @@ BaseModelSettings: TypeAlias = PretrainBaseModelSettings | HubBaseModelSettings 
 
 
 @settings
+class GeneralDocumentsSettings:
+    """General documents beside the corpus: what the base model must not forget.
+
+    `files` are parquet (columns `id`, `text`) or JSON Lines ({"text": ...}), paths or URLs with wildcards. Their first documents are
+    held out, as many tokens as of the corpus; the next are replayed until they make `replay_share` of the tokens that are trained on.
+    """
+
+    files: list[str] = setting(location=True)
+    replay_share: float = setting(0.0, at_least=0, at_most=0.9)
+
+
+@settings
 class CptCorpusSettings:
-    """How the corpus is cut into training blocks."""
+    """How the corpus is cut into training blocks.
+
+    `held_out_share` of its documents is never trained on and gives the held-out perplexity. `general` adds documents of general language:
+    held-out ones, by which forgetting is seen, and replayed ones, against it.
+    """
 
     sequence_length: int = setting(4096, at_least=8)
+    held_out_share: float = setting(0.001, at_least=0, at_most=0.5)
+    general: GeneralDocumentsSettings | None = None
+    seed: int = setting(1, at_least=0)
+
+
+@settings
+class LoraSettings:
+    """Low-rank adapters are trained beside frozen weights (Hu et al. 2021) and merged into them at the end.
+
+    The learning rate wants to be about ten times that of full training.
+    """
+
+    rank: int = setting(64, at_least=1)
+    alpha: float = setting(128, above=0)
+    dropout: float = setting(0.0, at_least=0, at_most=0.9)
 
 
 @settings
 class CptCheckpointsSettings:
     """How a base model is continually pre-trained: next-token loss, AdamW, linear decay after a warm-up.
 
-    One optimiser step takes `batch_size * gradient_accumulation` blocks. `precision` is that of the forward and backward pass; master
+    One optimiser step takes `global_batch_size` blocks, on however many devices. `precision` is that of the forward and backward pass; master
     weights and moments stay float32. A larger `adam_epsilon` keeps weights with next to no gradient (the turn tokens of a chat template, which
-    a corpus never uses) from moving at full speed, so that a merge finds them where the base left them. `held_out_share` of the blocks is never trained on and gives the perplexity before and after.
+    a corpus never uses) from moving at full speed, so that a merge finds them where the base left them. Held-out perplexity is taken before,
+    after and every `evaluate_every` steps, on at most `evaluation_blocks` blocks of each held-out set. `keep` says which weights become the
+    checkpoint: the last, or those with the best held-out perplexity of the corpus. Training stops as diverged when the mean loss of 20 steps
+    exceeds the lowest such mean by `divergence` nats. Every weight is trained, or with `lora` adapters beside them.
     """
 
     epochs: int = setting(2, at_least=1)
     learning_rate: float = setting(2e-5, above=0, at_most=1)
     warmup_steps: int = setting(500, at_least=0)
-    batch_size: int = setting(1, at_least=1)
-    gradient_accumulation: int = setting(1, at_least=1)
+    global_batch_size: int = setting(64, at_least=1)
     weight_decay: float = setting(0.0, at_least=0)
     adam_beta1: float = setting(0.9, at_least=0, at_most=1)
     adam_beta2: float = setting(0.999, at_least=0, at_most=1)
     adam_epsilon: float = setting(1e-8, above=0)
     max_grad_norm: float = setting(1.0, above=0)
     precision: Precision = "bfloat16"
-    activation_checkpointing: bool = True
-    checkpoint_every: int = setting(500, at_least=1)
-    held_out_share: float = setting(0.01, at_least=0, at_most=0.5)
+    evaluate_every: int = setting(500, at_least=1)
+    evaluation_blocks: int = setting(256, at_least=1)
+    keep: Literal["last", "best"] = "last"
+    divergence: float = setting(2.0, above=0)
+    lora: LoraSettings | None = None
     seed: int = setting(1, at_least=0)
+
+    @classmethod
+    def parse(cls, section: Mapping[str, Any]) -> "CptCheckpointsSettings":
+        """Build the section from plain JSON values."""
+        lora = section.get("lora")
+        return cls(**{**section, "lora": LoraSettings(**lora) if lora else None})
+
+
+@settings
+class TrainingExecutionSettings:
+    """How a training payload uses the machine it runs on: recipe section `compute.training`, never part of an artifact's version.
+
+    `processes` train together on each node, one a GPU (default: as many as there are GPUs, or one). Each takes `micro_batch_size` blocks at a
+    time. What is not said here is chosen for the device, logged and recorded with the checkpoint. A checkpoint is saved every `checkpoint_every`
+    steps and on SIGTERM; the last `kept_checkpoints` are kept, and the best.
+    """
+
+    processes: int | None = setting(None, at_least=1)
+    micro_batch_size: int = setting(1, at_least=1)
+    activation_checkpointing: Literal["full", "selective", "none"] = "full"
+    attention: Literal["flash_attention_3", "flash_attention_2", "flex_attention", "sdpa", "eager"] | None = None
+    compile: bool | None = None
+    fused_loss: bool | None = None
+    checkpoint_every: int = setting(500, at_least=1)
+    kept_checkpoints: int = setting(2, at_least=1)

@@ -49,6 +49,7 @@ def cpt_checkpoints(context: dg.AssetExecutionContext, lake: Lake, compute: dg.R
         "definemed_pipeline.training.cpt",
         section=SECTION,
         inputs=[base, lake.artifact("cpt_corpus", context.partition_key)],
+        execution=active_recipe().compute.training,
     )
     log = [json.loads(line) for line in (lake.store.folder(manifest) / "log.jsonl").read_text().splitlines()]
     vocabulary, expected = manifest.metrics["vocabulary_size"], base.metrics["vocabulary_size"]
