@@ -11,3 +11,7 @@ def one_line(error: BaseException) -> str:
     if not said:
         return type(error).__name__
     return "".join(character if character.isprintable() else "?" for character in said.splitlines()[0][:200])
+
+
+class StoppedError(Exception):
+    """Work stopped because it was asked to, and has kept what it needs to go on; the next try does."""

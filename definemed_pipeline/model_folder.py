@@ -15,6 +15,7 @@ from definemed_pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.distributed.configuration_utils import DistributedConfig
 
 FOLDER = "model"
 WEIGHT_FILES = ("model*.safetensors", "model.safetensors.index.json")
@@ -83,12 +84,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_model(folder: Path, *, dtype: str | None = None) -> "PreTrainedModel":
-    """Load a causal language model from safetensors with remote code off, in its own or the given dtype."""
+def load_model(
+    folder: Path, *, dtype: str | None = None, attention: str | None = None, sharding: "DistributedConfig | None" = None
+) -> "PreTrainedModel":
+    """Load a causal language model from safetensors with remote code off, in its own or the given dtype.
+
+    `attention` names the implementation (by default transformers chooses), `sharding` the processes that hold the model together.
+    """
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype or "auto", use_safetensors=True, trust_remote_code=False, local_files_only=True
+        folder,
+        dtype=dtype or "auto",
+        attn_implementation=attention,
+        distributed_config=sharding,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
     )
 
 
@@ -113,9 +125,36 @@ def count_parameters(folder: Path) -> int:
     return total
 
 
+def weight_names(folder: Path) -> set[str]:
+    """Return the names of the stored weights."""
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, framework="numpy") as tensors:
+            names |= set(tensors.keys())
+    return names
+
+
+def stored_dtype(folder: Path) -> str:
+    """Return the dtype of the weights as the config has it."""
+    config = read_json(folder / "config.json")
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")  # the older name of the key
+
+
 def vocabulary_size(folder: Path) -> int:
-    """Return the rows of the embedding as the config has them, padding included."""
-    return int(read_json(folder / "config.json")["vocab_size"])
+    """Return the rows of the stored input embedding, padding included; raise UserError where the config says otherwise."""
+    from safetensors import safe_open
+
+    said = int(read_json(folder / "config.json")["vocab_size"])
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, framework="numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                if name.endswith("embed_tokens.weight") and (rows := tensors.get_slice(name).get_shape()[0]) != said:
+                    raise UserError(
+                        f"{folder}: the embedding has {rows} rows where config.json says vocab_size {said}; take a whole copy"
+                    )
+    return said
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -31,7 +31,7 @@ from dagster_pipes import open_dagster_pipes
 from definemed_pipeline.artifacts.build import Built, Draft, build
 from definemed_pipeline.artifacts.manifest import Identity
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.errors import UserError
+from definemed_pipeline.errors import StoppedError, UserError
 
 BAD_INPUT = 64
 MAY_RETRY = 75
@@ -84,13 +84,15 @@ def run_payload(
     """Run a payload's process from its spec to its exit status. `parse` builds settings that nest (default: keywords)."""
     faulthandler.enable()  # a crash in a library written in C says where it happened
     if DIES_WITH_PARENT in os.environ:
-        threading.Thread(target=_exit_with_parent, daemon=True).start()
+        threading.Thread(target=exit_with_parent, daemon=True).start()
     with _channel() as (spec_json, report, report_error):
         try:
             spec = Spec.from_json(spec_json)
             _build_all(spec, work, parse or (lambda section: settings_type(**section)), report)
         except UserError as error:
             _fail(str(error), BAD_INPUT, report_error)
+        except StoppedError as stop:
+            _fail(str(stop), MAY_RETRY, report_error)
         except BaseException as error:
             traceback.print_exc()
             _fail(f"{type(error).__name__}: {error}", 1, report_error)
@@ -164,7 +166,7 @@ def _channel() -> Iterator[tuple[Mapping[str, Any], Callable[[str], None], Calla
     yield spec_json, logging.getLogger(__name__).info, lambda message, _: print(message, file=sys.stderr)
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """Stop at once when the launcher is gone: nobody would record the result, and a rerun goes on from the checkpoints."""
     while os.read(0, 1):  # not through sys.stdin, whose lock a daemon thread would still hold when the interpreter shuts down
         pass

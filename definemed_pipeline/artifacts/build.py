@@ -99,9 +99,10 @@ def build(
         if not force and (manifest := reuse(store, identity, recipe)):
             return Built(manifest=manifest, reused=True, seconds=time.monotonic() - started)
         with store.writing():
-            draft = _fresh_draft(store, identity, settings, place, execution or {}, report)
+            draft = _fresh_draft(store, identity, settings, place, execution=execution or {}, report=report)
             work(draft)
             manifest = _publish(draft, recipe, run_id)
+        store.forget_checkpoints(identity)
         shutil.rmtree(place)
     return Built(manifest=manifest, reused=False, seconds=time.monotonic() - started)
 
@@ -119,6 +120,7 @@ def _fresh_draft(
     identity: Identity,
     settings: S,
     place: Path,
+    *,
     execution: Mapping[str, Any],
     report: Callable[[str], None],
 ) -> Draft[S]:

@@ -2,6 +2,7 @@
 
     <lake>/<asset>/<partition>/<version>/…files…  manifest.json
     <lake>/<asset>/<partition>/latest-<recipe>.json
+    <lake>/.checkpoints/<asset>/<partition>/<version>/…    of work that goes on, where the lake is remote (see `mirror.py`)
 
 Files are put in place first, the manifest last, the pointer after it: a reader that finds a manifest finds all of its files.
 The pointer carries the recipe's name, so that two recipes sharing a lake share artifacts and never read each other's results.
@@ -20,9 +21,10 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from definemed_pipeline.artifacts.manifest import UNPARTITIONED, File, Manifest
+from definemed_pipeline.artifacts.manifest import UNPARTITIONED, File, Identity, Manifest
 from definemed_pipeline.errors import UserError
 
+CHECKPOINTS = ".checkpoints"
 CHUNK = 1 << 20
 
 
@@ -75,6 +77,18 @@ class Store:
         if not target.exists():
             self._copy_in(manifest, target)
         return target
+
+    def checkpoints_url(self, identity: Identity) -> str | None:
+        """Return where a remote lake keeps the checkpoints of an artifact in the making; None where scratch lies in the lake itself."""
+        if self.is_local:
+            return None
+        return f"{self.url}/{CHECKPOINTS}/{identity.asset}/{identity.partition}/{identity.version}"
+
+    def forget_checkpoints(self, identity: Identity) -> None:
+        """Remove the checkpoints of an artifact that is published."""
+        place = self._path(CHECKPOINTS, identity.asset, identity.partition, identity.version)
+        if not self.is_local and self.filesystem.exists(place):
+            self.filesystem.rm(place, recursive=True)
 
     def publish(self, staged: Path, manifest: Manifest) -> None:
         """Move finished files into the lake, then write the manifest. Raise UserError where the lake cannot be written."""

@@ -92,7 +92,7 @@ def build_in_payload(
     `execution` is the section that says how the payload uses its machine.
     """
     identity = identify_artifact(context, section=section, inputs=inputs, sources=sources)
-    _launch(context, lake, compute, module, [identity], execution)
+    _launch(context, lake, compute, module, [identity], execution=execution)
     return lake.artifact(identity.asset, identity.partition)
 
 
@@ -121,6 +121,7 @@ def _launch(
     compute: Compute,
     module: str,
     identities: Iterable[Identity],
+    *,
     execution: Any = None,
 ) -> None:
     """Launch one payload for the artifacts that are not in the lake yet (on force: for all)."""

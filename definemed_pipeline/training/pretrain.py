@@ -4,8 +4,10 @@ It gives demo and tests base models that are real and need no download. What is 
 """
 
 import json
+import statistics
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import run_payload
+from definemed_pipeline.training.batches import collate
+from definemed_pipeline.training.checkpoints import Checkpoints
 from definemed_pipeline.training.encoding import DocumentEncoder
 from definemed_pipeline.training.packing import Ids, PackedBlocks, pack
-from definemed_pipeline.training.settings import PretrainBaseModelSettings
+from definemed_pipeline.training.settings import PretrainBaseModelSettings, TrainingExecutionSettings
+from definemed_pipeline.training.telemetry import Pace, Telemetry
 from definemed_pipeline.training.tokenizer import train_tokenizer
 from definemed_pipeline.training.trainer import BlockSequence, Optimisation, prepare_process, train
 
@@ -48,7 +53,21 @@ def pretrain(draft: Draft[PretrainBaseModelSettings]) -> None:
     torch.manual_seed(chosen.seed)
     model = CausalLM.from_config(_config(chosen, tokenizer))
     sequence = BlockSequence(blocks, range(len(blocks)), items=chosen.steps * chosen.batch_size, seed=chosen.seed)
-    trained = train(model, sequence, _optimisation(chosen), checkpoints=draft.checkpoints, report=draft.report)
+    trained = train(
+        model,
+        sequence,
+        _optimisation(chosen),
+        TrainingExecutionSettings(
+            micro_batch_size=chosen.batch_size, activation_checkpointing="none", checkpoint_every=chosen.checkpoint_every
+        ),
+        checkpoints=Checkpoints(draft.checkpoints, mirror=None, kept=2, report=draft.report),
+        telemetry=Telemetry(
+            Pace(tokens_per_step=chosen.batch_size * chosen.sequence_length),
+            rows=draft.checkpoints / "progress.jsonl",
+            report=draft.report,
+        ),
+        collate=partial(collate, flattened=False),
+    )
     _save(model, tokenizer, folder)
     draft.metrics.update(
         parameters=model_folder.count_parameters(folder),
@@ -61,7 +80,7 @@ def pretrain(draft: Draft[PretrainBaseModelSettings]) -> None:
         trained_tokens=chosen.steps * chosen.batch_size * chosen.sequence_length,
         initial_loss=trained.log[0]["loss"],
         final_loss=trained.log[-1]["loss"],
-        tokens_per_s=round(trained.tokens_per_s),
+        tokens_per_s=round(statistics.median(row["tokens_per_s"] for row in trained.speed)),
         seconds=round(time.monotonic() - started, 2),
     )
 
@@ -128,14 +147,13 @@ def _config(chosen: PretrainBaseModelSettings, tokenizer: PreTrainedTokenizerFas
 def _optimisation(chosen: PretrainBaseModelSettings) -> Optimisation:
     return Optimisation(
         steps=chosen.steps,
-        batch_size=chosen.batch_size,
+        global_batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate,
         warmup_steps=chosen.warmup_steps,
         weight_decay=chosen.weight_decay,
         adam_beta1=0.9,
         adam_beta2=0.95,  # the custom of pre-training since GPT-3
         max_grad_norm=1.0,
-        checkpoint_every=chosen.checkpoint_every,
         seed=chosen.seed,
     )
 

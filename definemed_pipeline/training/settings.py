@@ -89,7 +89,7 @@ class GeneralDocumentsSettings:
     """
 
     files: list[str] = setting(location=True)
-    replay_share: float = setting(0.0, at_least=0, at_most=0.9)
+    replay_share: float = setting(default=0.0, at_least=0, at_most=0.9)
 
 
 @settings
@@ -100,10 +100,10 @@ class CptCorpusSettings:
     held-out ones, by which forgetting is seen, and replayed ones, against it.
     """
 
-    sequence_length: int = setting(4096, at_least=8)
-    held_out_share: float = setting(0.001, at_least=0, at_most=0.5)
+    sequence_length: int = setting(default=4096, at_least=8)
+    held_out_share: float = setting(default=0.001, at_least=0, at_most=0.5)
     general: GeneralDocumentsSettings | None = None
-    seed: int = setting(1, at_least=0)
+    seed: int = setting(default=1, at_least=0)
 
 
 @settings
@@ -113,9 +113,9 @@ class LoraSettings:
     The learning rate wants to be about ten times that of full training.
     """
 
-    rank: int = setting(64, at_least=1)
-    alpha: float = setting(128, above=0)
-    dropout: float = setting(0.0, at_least=0, at_most=0.9)
+    rank: int = setting(default=64, at_least=1)
+    alpha: float = setting(default=128, above=0)
+    dropout: float = setting(default=0.0, at_least=0, at_most=0.9)
 
 
 @settings
@@ -130,22 +130,22 @@ class CptCheckpointsSettings:
     exceeds the lowest such mean by `divergence` nats. Every weight is trained, or with `lora` adapters beside them.
     """
 
-    epochs: int = setting(2, at_least=1)
-    learning_rate: float = setting(2e-5, above=0, at_most=1)
-    warmup_steps: int = setting(500, at_least=0)
-    global_batch_size: int = setting(64, at_least=1)
-    weight_decay: float = setting(0.0, at_least=0)
-    adam_beta1: float = setting(0.9, at_least=0, at_most=1)
-    adam_beta2: float = setting(0.999, at_least=0, at_most=1)
-    adam_epsilon: float = setting(1e-8, above=0)
-    max_grad_norm: float = setting(1.0, above=0)
+    epochs: int = setting(default=2, at_least=1)
+    learning_rate: float = setting(default=2e-5, above=0, at_most=1)
+    warmup_steps: int = setting(default=500, at_least=0)
+    global_batch_size: int = setting(default=64, at_least=1)
+    weight_decay: float = setting(default=0.0, at_least=0)
+    adam_beta1: float = setting(default=0.9, at_least=0, at_most=1)
+    adam_beta2: float = setting(default=0.999, at_least=0, at_most=1)
+    adam_epsilon: float = setting(default=1e-8, above=0)
+    max_grad_norm: float = setting(default=1.0, above=0)
     precision: Precision = "bfloat16"
-    evaluate_every: int = setting(500, at_least=1)
-    evaluation_blocks: int = setting(256, at_least=1)
+    evaluate_every: int = setting(default=500, at_least=1)
+    evaluation_blocks: int = setting(default=256, at_least=1)
     keep: Literal["last", "best"] = "last"
-    divergence: float = setting(2.0, above=0)
+    divergence: float = setting(default=2.0, above=0)
     lora: LoraSettings | None = None
-    seed: int = setting(1, at_least=0)
+    seed: int = setting(default=1, at_least=0)
 
     @classmethod
     def parse(cls, section: Mapping[str, Any]) -> "CptCheckpointsSettings":
@@ -163,11 +163,11 @@ class TrainingExecutionSettings:
     steps and on SIGTERM; the last `kept_checkpoints` are kept, and the best.
     """
 
-    processes: int | None = setting(None, at_least=1)
-    micro_batch_size: int = setting(1, at_least=1)
+    processes: int | None = setting(default=None, at_least=1)
+    micro_batch_size: int = setting(default=1, at_least=1)
     activation_checkpointing: Literal["full", "selective", "none"] = "full"
     attention: Literal["flash_attention_3", "flash_attention_2", "flex_attention", "sdpa", "eager"] | None = None
     compile: bool | None = None
     fused_loss: bool | None = None
-    checkpoint_every: int = setting(500, at_least=1)
-    kept_checkpoints: int = setting(2, at_least=1)
+    checkpoint_every: int = setting(default=500, at_least=1)
+    kept_checkpoints: int = setting(default=2, at_least=1)

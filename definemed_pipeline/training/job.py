@@ -1,0 +1,160 @@
+"""One continual pre-training as the processes that do it see it: folders in, a folder out.
+
+The payload (`cpt.py`) knows artifacts and starts the processes (`processes.py`); what each of them does is `train_model` here.
+"""
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from transformers import PreTrainedModel
+from transformers.distributed.configuration_utils import DistributedConfig
+
+from definemed_pipeline import model_folder
+from definemed_pipeline.errors import UserError
+from definemed_pipeline.training.batches import collate
+from definemed_pipeline.training.checkpoints import Checkpoints
+from definemed_pipeline.training.packing import PackedBlocks
+from definemed_pipeline.training.settings import CptCheckpointsSettings, TrainingExecutionSettings
+from definemed_pipeline.training.telemetry import Pace, Telemetry
+from definemed_pipeline.training.trainer import BlockSequence, Evaluation, Optimisation, Trained, prepare_process, train
+from definemed_pipeline.training.weights import write_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """What a training process is told. Paths are of its own machine; `mirror` is where a remote lake keeps checkpoints."""
+
+    base: Path
+    corpus: Path
+    output: Path
+    checkpoints: Path
+    mirror: str | None
+    settings: CptCheckpointsSettings
+    execution: TrainingExecutionSettings
+
+    @property
+    def stop_file(self) -> Path:
+        """The file by whose being there the training is asked to stop."""
+        return self.checkpoints / "stop"
+
+    def to_json(self) -> str:
+        """Return the job as text that another process reads."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "TrainingJob":
+        """Read a job back."""
+        plain: dict[str, Any] = json.loads(text)
+        folders = {name: Path(plain[name]) for name in ("base", "corpus", "output", "checkpoints")}
+        execution = TrainingExecutionSettings(**plain["execution"])
+        return cls(**{**plain, **folders, "settings": CptCheckpointsSettings.parse(plain["settings"]), "execution": execution})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a training tells beside the files it wrote: figures for the manifest, and the speed of every step."""
+
+    metrics: dict[str, Any]
+    speed: list[dict[str, Any]]
+
+
+def train_model(job: TrainingJob, report: Callable[[str], None]) -> Outcome | None:
+    """Train the base model on its packed corpus and write `model/`, `log.jsonl` and `perplexity.jsonl` into the job's output.
+
+    Every process of a training calls this; the first of them writes, and returns the outcome. Raise UserError where the corpus does not do, StoppedError where the
+    training was asked to stop.
+    """
+    prepare_process()
+    chosen = job.settings
+    blocks = PackedBlocks(job.corpus / "train")
+    optimisation = _optimisation(chosen, blocks=len(blocks))
+    model = _load(job)
+    checkpoints = Checkpoints(job.checkpoints, mirror=job.mirror, kept=job.execution.kept_checkpoints, report=report)
+    pace = Pace(tokens_per_step=chosen.global_batch_size * blocks.sequence_length)
+    leads = not dist.is_initialized() or dist.get_rank() == 0
+    trained = train(
+        model,
+        BlockSequence(blocks, range(len(blocks)), items=optimisation.steps * chosen.global_batch_size, seed=chosen.seed),
+        optimisation,
+        job.execution,
+        checkpoints=checkpoints,
+        telemetry=Telemetry(pace, rows=job.checkpoints / "progress.jsonl", report=report) if leads else None,
+        evaluation=Evaluation(
+            held_out={path.name: PackedBlocks(path) for path in sorted((job.corpus / "held_out").iterdir())},
+            every=chosen.evaluate_every,
+            blocks=chosen.evaluation_blocks,
+            keep_best=chosen.keep == "best",
+        ),
+        collate=partial(collate, flattened=False),
+        stop=job.stop_file.exists,
+    )
+    write_weights(model, job.base, job.output / model_folder.FOLDER)
+    if not leads:
+        return None
+    _write_rows(job.output / "log.jsonl", trained.log)
+    _write_rows(job.output / "perplexity.jsonl", trained.perplexities)
+    return Outcome(metrics=_metrics(chosen, blocks, optimisation, trained), speed=trained.speed)
+
+
+def _load(job: TrainingJob) -> PreTrainedModel:
+    """Load the base model; of several processes each its own part."""
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    sharding = None
+    if processes > 1:
+        sharding = DistributedConfig(fsdp_size=processes, fsdp_mixed_precision=job.settings.precision == "bfloat16")
+    return model_folder.load_model(job.base, dtype="float32", sharding=sharding)
+
+
+def _optimisation(chosen: CptCheckpointsSettings, *, blocks: int) -> Optimisation:
+    """Return how to train on so many blocks; the last step is filled up with blocks of one more pass."""
+    if blocks * chosen.epochs < chosen.global_batch_size:
+        raise UserError(
+            f"the corpus has {blocks} blocks to train on, fewer in {chosen.epochs} epochs than the {chosen.global_batch_size} of one step; "
+            "lower cpt_checkpoints.global_batch_size or cpt_corpus.sequence_length"
+        )
+    return Optimisation(
+        steps=math.ceil(chosen.epochs * blocks / chosen.global_batch_size),
+        global_batch_size=chosen.global_batch_size,
+        learning_rate=chosen.learning_rate,
+        warmup_steps=chosen.warmup_steps,
+        weight_decay=chosen.weight_decay,
+        adam_beta1=chosen.adam_beta1,
+        adam_beta2=chosen.adam_beta2,
+        adam_epsilon=chosen.adam_epsilon,
+        max_grad_norm=chosen.max_grad_norm,
+        precision=chosen.precision,
+        divergence=chosen.divergence,
+        seed=chosen.seed,
+    )
+
+
+def _metrics(
+    chosen: CptCheckpointsSettings, blocks: PackedBlocks, optimisation: Optimisation, trained: Trained
+) -> dict[str, Any]:
+    speeds = [row["tokens_per_s"] for row in trained.speed]
+    first, last = (trained.perplexities[0], trained.perplexities[-1]) if trained.perplexities else ({}, {})
+    return {
+        "blocks": len(blocks),
+        "epochs": chosen.epochs,
+        "steps": optimisation.steps,
+        "trained_tokens": optimisation.steps * chosen.global_batch_size * blocks.sequence_length,
+        "initial_loss": trained.log[0]["loss"],
+        "final_loss": trained.log[-1]["loss"],
+        **{f"held_out_perplexity_{name}_base": value for name, value in first.items() if name != "step"},
+        **{f"held_out_perplexity_{name}": value for name, value in last.items() if name != "step"},
+        "tokens_per_s": round(statistics.median(speeds)),
+        "peak_memory_gib": max(row["memory_gib"] for row in trained.speed),
+        "processes": dist.get_world_size() if dist.is_initialized() else 1,
+    }
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
