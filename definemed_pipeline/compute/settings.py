@@ -19,4 +19,4 @@ class ComputeSettings:
     threads: int = setting(1, at_least=1)
     concurrency: int = setting(2, at_least=1)
     shards_per_run: int = setting(16, at_least=1)
-    training: TrainingExecutionSettings = setting(factory=lambda: TrainingExecutionSettings())
+    training: TrainingExecutionSettings = setting(factory=TrainingExecutionSettings)

@@ -43,9 +43,9 @@ def write_blocks(folder: Path, *, documents: int = 40, named: str = "document") 
     return folder
 
 
-def write_corpus(folder: Path) -> Path:
-    """Write a packed corpus with two held-out sets."""
-    write_blocks(folder / "train")
+def write_corpus(folder: Path, *, documents: int = 40) -> Path:
+    """Write a packed corpus of so many documents, with two held-out sets."""
+    write_blocks(folder / "train", documents=documents)
     write_blocks(folder / "held_out" / "corpus", documents=7, named="held-out")
     write_blocks(folder / "held_out" / "general", documents=5, named="general")
     return folder

@@ -1,24 +1,29 @@
 """Kill and stop real payload processes in one training: weights and log must be those of a run that was never disturbed."""
 
+import functools
 import json
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from definemed_pipeline.artifacts.manifest import Identity
+from definemed_pipeline.artifacts.build import build
+from definemed_pipeline.artifacts.manifest import Identity, Manifest
 from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import MAY_RETRY, Spec
 from definemed_pipeline.settings import as_json
+from definemed_pipeline.training.pretrain import pretrain
+from definemed_pipeline.training.processes import run_training
 from definemed_pipeline.training.settings import CptCheckpointsSettings, TrainingExecutionSettings
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact, identity_of
-from definemed_pipeline_tests.training.micro_training import write_base, write_blocks, write_corpus
+from definemed_pipeline_tests.training.micro_training import training_job, write_base, write_corpus
 
 pytestmark = pytest.mark.slow
 EPOCH = 137  # steps
@@ -60,19 +65,29 @@ class Payload:
             assert process.poll() is None, f"the payload ended before it could be stopped: {process.communicate()[0]}"
             time.sleep(0.005)
         process.send_signal(number)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=300)
         assert process.returncode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: MAY_RETRY}[number], said
         assert self.store.manifest(self.identity.asset, self.identity.partition, self.identity.version) is None
         return said
 
-    def run_to_the_end(self) -> tuple[str, dict[str, str]]:
-        """Return what was said and the checksums of the artifact's files."""
+    def run_to_the_end(self) -> str:
+        """Return what was said."""
         process = self.start()
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said
+        return said
+
+    def manifest(self) -> Manifest:
         manifest = self.store.manifest(self.identity.asset, self.identity.partition, self.identity.version)
         assert manifest is not None
-        return said, {file.path: file.sha256 for file in manifest.files}
+        return manifest
+
+    def files(self) -> dict[str, str]:
+        return {file.path: file.sha256 for file in self.manifest().files}
+
+    def losses(self) -> list[float]:
+        lines = (self.store.folder(self.manifest()) / "log.jsonl").read_text("utf-8").splitlines()
+        return [json.loads(line)["loss"] for line in lines]
 
 
 class Training:
@@ -81,27 +96,26 @@ class Training:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def payload(self, lake: str, *, execution: Mapping[str, Any], **settings: Any) -> Payload:
+    def payload(self, lake: str, *, processes: int = 1, checkpoint_every: int = 5) -> Payload:
         store = Store(lake, scratch=self.folder / "scratch") if "://" in lake else Store(str(self.folder / lake))
         section = CptCheckpointsSettings(
-            epochs=2, learning_rate=1e-2, warmup_steps=20, global_batch_size=2, precision="float32", evaluate_every=60,
-            evaluation_blocks=4, **settings,
-        )  # fmt: skip
-        base = build_artifact(store, "base_models", lambda draft: write_base(draft.folder / "model"), section, partition="micro")
-
-        def pack(draft: Any) -> None:
-            write_corpus(draft.folder)
-            for path in (draft.folder / "train").iterdir():
-                path.unlink()
-            (draft.folder / "train").rmdir()
-            write_blocks(draft.folder / "train", documents=400)
-
-        corpus = build_artifact(store, "cpt_corpus", pack, section, partition="micro")
-        identity = identity_of("cpt_checkpoints", section, partition="micro", inputs=[base, corpus])
-        chosen = TrainingExecutionSettings(
-            **{"micro_batch_size": 1, "activation_checkpointing": "none", "checkpoint_every": 5, **execution}
+            epochs=2,
+            learning_rate=1e-2,
+            warmup_steps=20,
+            global_batch_size=2,
+            precision="float32",
+            evaluate_every=60,
+            evaluation_blocks=4,
         )
-        return Payload(store, "cpt", identity, as_json(chosen))
+        base = build_artifact(store, "base_models", lambda draft: write_base(draft.folder / "model"), section, partition="micro")
+        corpus = build_artifact(
+            store, "cpt_corpus", lambda draft: write_corpus(draft.folder, documents=400), section, partition="micro"
+        )
+        identity = identity_of("cpt_checkpoints", section, partition="micro", inputs=[base, corpus])
+        execution = TrainingExecutionSettings(
+            processes=processes, micro_batch_size=1, activation_checkpointing="none", checkpoint_every=checkpoint_every
+        )
+        return Payload(store, "cpt", identity, as_json(execution))
 
 
 @pytest.fixture
@@ -109,8 +123,21 @@ def training(tmp_path) -> Training:
     return Training(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Callable[[int], Payload]:
+    """Return the finished payload of so many processes that nobody disturbed."""
+
+    @functools.cache
+    def run(processes: int) -> Payload:
+        payload = Training(tmp_path_factory.mktemp("undisturbed")).payload("lake", processes=processes)
+        payload.run_to_the_end()
+        return payload
+
+    return run
+
+
 def training_processes() -> set[int]:
-    """Return the living processes that torchrun or one of its children runs as."""
+    """Return the living processes of torchrun and those that it started."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -122,104 +149,73 @@ def training_processes() -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_killed_at_random_steps_twice_within_one_epoch_it_ends_with_the_same_bytes(training, processes) -> None:
-    execution = {"processes": processes}
-    _, undisturbed = training.payload("undisturbed", execution=execution).run_to_the_end()
-    payload = training.payload("killed", execution=execution)
+def test_killed_at_random_steps_twice_within_one_epoch_it_ends_with_the_same_bytes(training, undisturbed) -> None:
+    payload = training.payload("killed")
     first, second = sorted(random.sample(range(5, EPOCH - 20), 2))
     payload.stop_after_step(first, signal.SIGKILL)
     payload.stop_after_step(max(second, payload.newest_sealed_step() + 1), signal.SIGKILL)
-    said, files = payload.run_to_the_end()
-    assert "going on from checkpoint-" in said
-    assert files == undisturbed, f"after kills at steps {first} and {second}"
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_saves_the_very_step_and_ends_with_the_code_to_retry(training, processes) -> None:
-    execution = {"processes": processes, "checkpoint_every": 50}
-    _, undisturbed = training.payload("undisturbed", execution=execution).run_to_the_end()
-    payload = training.payload("stopped", execution=execution)
-    said = payload.stop_after_step(50, signal.SIGTERM)
-    stopped_at = payload.newest_sealed_step()
-    assert stopped_at % 50
-    assert "stopped" in said
-    said, files = payload.run_to_the_end()
-    assert f"going on from checkpoint-{stopped_at}" in said
-    assert files == undisturbed
-
-
-def test_robbed_of_its_newest_checkpoint_it_says_so_and_ends_with_the_same_bytes(training) -> None:
-    _, undisturbed = training.payload("undisturbed", execution={}).run_to_the_end()
-    payload = training.payload("robbed", execution={})
-    payload.stop_after_step(30, signal.SIGKILL)
     newest = payload.checkpoints / f"checkpoint-{payload.newest_sealed_step()}"
     (part,) = (newest / "tensors").iterdir()
     with part.open("r+b") as file:
         file.truncate(1000)
-    said, files = payload.run_to_the_end()
-    assert f"{newest.name} is damaged" in said
-    assert "falling back to the one before" in said
-    assert files == undisturbed
+    said = payload.run_to_the_end()
+    assert f"{newest.name} is damaged (tensors/{part.name}): falling back to the one before" in said
+    assert "going on from checkpoint-" in said
+    assert payload.files() == undisturbed(1).files(), f"after kills at steps {first} and {second}"
 
 
-def test_begun_on_one_machine_it_goes_on_from_the_lake_on_another(training, bucket) -> None:
-    _, undisturbed = training.payload("undisturbed", execution={}).run_to_the_end()
-    payload = training.payload(bucket, execution={})
-    said = payload.stop_after_step(30, signal.SIGTERM)
+def test_two_processes_killed_and_stopped_within_one_epoch_end_with_the_same_bytes(training, undisturbed) -> None:
+    others = training_processes()
+    payload = training.payload("killed", processes=2)
+    first, second = sorted(random.sample(range(5, EPOCH - 20), 2))
+    payload.stop_after_step(first, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while (orphans := training_processes() - others) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not orphans
+    payload.stop_after_step(max(second, payload.newest_sealed_step() + 1), signal.SIGTERM)
+    payload.run_to_the_end()
+    assert payload.files() == undisturbed(2).files(), f"after a kill at step {first} and a stop at {second}"
+
+
+def test_stopped_on_one_machine_it_goes_on_from_the_very_step_on_another(training, bucket, undisturbed) -> None:
+    payload = training.payload(bucket, checkpoint_every=50)
+    said = payload.stop_after_step(50, signal.SIGTERM)
+    stopped_at = payload.newest_sealed_step()
+    assert stopped_at % 50
+    assert f"stopped at step {stopped_at}/" in said
     assert "its checkpoint is saved" in said
     payload.store.scratch.rename(training.folder / "the first machine")
-    payload = training.payload(bucket, execution={})
-    said, files = payload.run_to_the_end()
-    assert "from the lake" in said
-    assert "going on from checkpoint-" in said
-    assert files == undisturbed
-    assert not payload.store.filesystem.exists(
-        f"{payload.store.root}/.checkpoints/cpt_checkpoints/micro/{payload.identity.version}"
-    )
+    payload = training.payload(bucket)
+    said = payload.run_to_the_end()
+    assert f"fetching checkpoint-{stopped_at} from the lake" in said
+    assert payload.files() == undisturbed(1).files()
+    place = f"{payload.store.root}/.checkpoints/cpt_checkpoints/micro/{payload.identity.version}"
+    assert not payload.store.filesystem.exists(place)
 
 
-def test_two_processes_train_as_one_does_and_may_go_on_as_one(training) -> None:
-    rows = {}
-    for name, numbers in {"one": [1], "two": [2], "two, then one": [2, 1]}.items():
-        for processes in numbers:
-            payload = training.payload(name, execution={"processes": processes})
-            if processes != numbers[-1]:
-                payload.stop_after_step(30, signal.SIGKILL)
-        payload.run_to_the_end()
-        manifest = payload.store.manifest("cpt_checkpoints", "micro", payload.identity.version)
-        assert manifest.metrics["processes"] == numbers[-1]
-        lines = (payload.store.folder(manifest) / "log.jsonl").read_text().splitlines()
-        rows[name] = [json.loads(line)["loss"] for line in lines]
-    assert rows["two"] == pytest.approx(rows["one"], abs=1e-3)
-    assert rows["two, then one"] == pytest.approx(rows["one"], abs=1e-3)
+def test_two_processes_train_as_one_does_and_may_go_on_as_one(training, undisturbed) -> None:
+    training.payload("reduced", processes=2).stop_after_step(30, signal.SIGKILL)
+    payload = training.payload("reduced", processes=1)
+    payload.run_to_the_end()
+    expected = pytest.approx(undisturbed(1).losses(), abs=1e-3)
+    assert undisturbed(2).losses() == expected
+    assert payload.losses() == expected
 
 
-def test_when_the_payload_dies_none_of_its_processes_outlives_it(training) -> None:
-    before = training_processes()
-    payload = training.payload("killed", execution={"processes": 2})
-    payload.stop_after_step(10, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while training_processes() - before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert training_processes() <= before
+def test_what_a_user_can_cure_is_told_by_one_of_many_processes_too(tmp_path) -> None:
+    job = training_job(tmp_path / "job", execution={"processes": 3}, global_batch_size=4)
+    with pytest.raises(UserError, match=r"cpt_checkpoints\.global_batch_size is 4, which 3 processes cannot share evenly"):
+        run_training(job, lambda _: None)
 
 
-def test_what_a_user_can_cure_is_told_by_one_of_many_processes_too(training) -> None:
-    payload = training.payload("undivided", execution={"processes": 3})
-    process = payload.start()
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 64
-    assert "cpt_checkpoints.global_batch_size is 2, which 3 processes cannot share evenly" in said.splitlines()[-1]
-
-
-def test_pretraining_killed_twice_ends_with_the_same_bytes(store, micro, tmp_path) -> None:
+def test_pretraining_killed_twice_ends_with_the_same_bytes(store, micro) -> None:
     section = micro(architecture="mistral", steps=200, checkpoint_every=10)
     identity = identity_of("base_models", section, partition="micro", sources=section.sources())
-    _, undisturbed = Payload(Store(str(tmp_path / "undisturbed")), "pretrain", identity, {}).run_to_the_end()
     payload = Payload(store, "pretrain", identity, {})
     payload.stop_after_step(30, signal.SIGKILL)
     payload.stop_after_step(80, signal.SIGKILL)
-    said, files = payload.run_to_the_end()
-    assert "going on from checkpoint-" in said
-    assert files == undisturbed
+    assert "going on from checkpoint-" in payload.run_to_the_end()
+    files = payload.files()
+    build(store, identity, pretrain, settings=section, recipe=RECIPE, run_id="test", force=True)
+    assert payload.files() == files
