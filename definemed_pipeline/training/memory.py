@@ -31,6 +31,8 @@ Left out are the device's context, communication buffers and what the allocator 
 adapters keep of their inputs. Compiled layers keep less than this.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -91,10 +93,19 @@ class MemoryPerGpu:
     evaluation: float
 
     @property
+    def at_peak(self) -> Mapping[str, float]:
+        """Return what is there when most is needed, by name."""
+        parts = dataclasses.asdict(self)
+        evaluation = parts.pop("evaluation")
+        passing = {name: parts[name] for name in ("gradients", "activations", "working_memory")}
+        if evaluation <= sum(passing.values()):
+            return parts
+        return {name: size for name, size in parts.items() if name not in passing} | {"evaluation": evaluation}
+
+    @property
     def total(self) -> float:
         """Return the most that is needed at a time."""
-        training = self.gradients + self.activations + self.working_memory
-        return self.weights + self.moments + self.compute_copies + max(training, self.evaluation)
+        return sum(self.at_peak.values())
 
 
 def memory_per_gpu(shape: ModelShape, layout: Layout) -> MemoryPerGpu:

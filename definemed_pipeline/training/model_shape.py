@@ -137,10 +137,14 @@ def config_named(name: str) -> "PreTrainedConfig":
     return AutoConfig.for_model(**_packaged(name)["config"])
 
 
-def shape_of_repository(repository: str) -> ModelShape | None:
-    """Return the packaged shape of a Hub repository, or None."""
-    names = [name for name, model in _all_packaged().items() if repository in model["repositories"]]
-    return shape_named(names[0]) if names else None
+def packaged_config(repository: str) -> Mapping[str, Any] | None:
+    """Return the content of config.json of a Hub repository whose shape is packaged, or None."""
+    return next((model["config"] for model in _all_packaged().values() if repository in model["repositories"]), None)
+
+
+def packaged_repositories() -> list[str]:
+    """Return the Hub repositories whose shapes are packaged."""
+    return [repository for model in _all_packaged().values() for repository in model["repositories"]]
 
 
 def packaged_names() -> list[str]:

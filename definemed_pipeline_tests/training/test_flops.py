@@ -52,7 +52,7 @@ def test_torch_counts_the_same_forward_and_backward(special):
 @pytest.mark.parametrize("special", ARCHITECTURES, ids=lambda one: one["model_type"])
 def test_torch_counts_the_same_where_layers_are_computed_twice(special):
     shape, model = tiny(special)
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     expected = training_flops_per_token(shape, attended_length=LENGTH)
     expected += recomputed_flops_per_token(shape, attended_length=LENGTH, activation_checkpointing="full")

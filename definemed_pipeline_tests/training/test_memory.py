@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from torch.distributed._tools.mem_tracker import MemTracker
+from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from definemed_pipeline.training.memory import LOSS_BYTES, Layout, layer_activations, memory_per_gpu
@@ -39,7 +40,7 @@ def build(config: dict[str, Any], layers: int, layout: Layout, attention: str) -
     dtype = torch.bfloat16 if layout.precision == "bfloat16" and not layout.is_autocast else torch.float32
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), attn_implementation=attention, dtype=dtype)
     if layout.activation_checkpointing == "full":
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return read_shape(config, origin="tiny"), model.train()
 
 
@@ -95,6 +96,36 @@ def test_with_full_checkpointing_a_layer_keeps_its_input_only(mode):
     layout = layout_of(activation_checkpointing="full", **MODES[mode])
     saved = saved_by_a_layer({**TINY, "model_type": "qwen2"}, layout, "sdpa", packed=False)
     assert saved == layout.residual_bytes * TINY["hidden_size"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_selective_checkpointing_keeps_a_layers_input_and_what_products_and_attention_gave(mode):
+    """Torch keeps these beside autograd's graph, so what is alive after the forward pass is counted, in blocks of 512 bytes."""
+    layout = layout_of(activation_checkpointing="selective", **MODES[mode])
+    config = {**TINY, "model_type": "mistral", "head_dim": 12}
+    alive = []
+    for layers in (1, 2):
+        shape, model = build(config, layers, layout, "sdpa")
+        model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": keep_products})
+        tracker = MemTracker()
+        tracker.track_external(model)
+        with tracker:
+            loss = forward(model, layout)
+            alive.append(tracker.get_tracker_snapshot("current")[torch.device("cpu")][_MemRefType.ACT])
+        del loss
+    expected = memory_per_gpu(shape, layout).activations / shape.layers
+    assert alive[1] - alive[0] == pytest.approx(expected, rel=0.01)
+
+
+def keep_products() -> Any:
+    kept = {
+        torch.ops.aten.mm.default,
+        torch.ops.aten.addmm.default,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    }
+    return create_selective_checkpoint_contexts(
+        lambda _, operator, *__, **___: CheckpointPolicy.MUST_SAVE if operator in kept else CheckpointPolicy.PREFER_RECOMPUTE
+    )
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])

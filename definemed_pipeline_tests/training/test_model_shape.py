@@ -9,10 +9,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.training.model_shape import (
     config_named,
+    packaged_config,
     packaged_names,
     read_shape,
     shape_named,
-    shape_of_repository,
 )
 
 TINY = {
@@ -70,9 +70,11 @@ def test_a_config_saved_by_transformers_is_read_as_it_was_meant(tmp_path):
         assert read_shape(saved, origin=name) == shape_named(name)
 
 
-def test_a_packaged_shape_is_found_by_the_repository_of_the_model():
-    assert shape_of_repository("mistralai/Mistral-7B-Instruct-v0.3") == shape_named("mistral-7b")
-    assert shape_of_repository("somebody/else") is None
+def test_a_packaged_config_is_found_by_the_repository_of_the_model():
+    config = packaged_config("mistralai/Mistral-7B-Instruct-v0.3")
+    assert config is not None
+    assert read_shape(config, origin="packaged") == shape_named("mistral-7b")
+    assert packaged_config("somebody/else") is None
 
 
 def test_an_unknown_name_is_told_with_the_names_there_are():
