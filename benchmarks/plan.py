@@ -140,7 +140,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     inner: nn.Module = model.model
     tail = [inner.norm, model.lm_head]
     if model.config.tie_word_embeddings:
-        tail = [inner.norm, inner.embed_tokens]
+        tail.append(inner.embed_tokens)
     else:
         fully_shard(inner.embed_tokens, mesh=mesh, mp_policy=policy)
     for layer in inner.layers:
