@@ -134,6 +134,53 @@ def recipe_check(path: Annotated[str, typer.Argument(help="A packaged recipe's n
 
 
 @app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A packaged recipe (demo, paper) or a YAML file.")],
+    *,
+    gpu: Annotated[
+        str, typer.Option(help="Kind of GPU: h100, h200, a100, …; an unknown one is told with the known ones.")
+    ] = "h100",
+    gpu_memory_gib: Annotated[
+        float | None, typer.Option(help="Memory of a GPU in GiB, where it is another than that of --gpu.", min=0.1)
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="GPUs that train one model together.", min=1)] = None,
+    tokens_per_s: Annotated[float | None, typer.Option(help="A measured rate of one GPU.", min=0.001)] = None,
+    mfu: Annotated[
+        float | None, typer.Option(help="Share of the GPU's peak that training uses, e.g. 0.4.", min=0.001, max=1)
+    ] = None,
+    tokens_per_word: Annotated[
+        float | None, typer.Option(help="Tokens the models make of a word of the corpus, where it is not built.", min=0.1)
+    ] = None,
+    lake: LakeOption = None,
+) -> None:
+    """Say what continual pre-training will cost before it runs: tokens, steps, FLOPs, memory, hours, storage. Nothing is built.
+
+    What the lake holds is read from it: shapes of models, tokens of the corpus, the rate of an earlier training. The rest comes from
+    published shapes and the recipe's section `plan`; every assumption is marked as one. Where a model does not fit the GPU's memory, the
+    plan says what would. A rate is that of one GPU: as given, else as measured, else from an assumed share of the GPU's peak (MFU).
+
+    Examples: definemed plan paper · definemed plan paper --gpu h200 --processes 8 · definemed plan my.yaml --tokens-per-s 7200
+    """
+    from definemed_pipeline.artifacts.store import Store
+    from definemed_pipeline.plan.planner import Given, plan_recipe
+    from definemed_pipeline.plan.tables import describe_plans
+    from definemed_pipeline.recipe import load_recipe
+    from definemed_pipeline.training.gpus import gpu_named
+
+    given = Given(
+        gpu=gpu_named(gpu),
+        gpu_memory_gib=gpu_memory_gib,
+        processes=processes,
+        tokens_per_s=tokens_per_s,
+        mfu=mfu,
+        tokens_per_word=tokens_per_word,
+    )
+    loaded = load_recipe(recipe)
+    for part in describe_plans(loaded, given, plan_recipe(Store(_lake_url(lake)), loaded, given)):
+        console.print(part)
+
+
+@app.command()
 def sql(
     query: Annotated[str | None, typer.Argument(help="One statement that reads; without it the tables are listed.")] = None,
     recipe: RecipeOption = "demo",

@@ -1,7 +1,7 @@
 """The recipe: one YAML file that says everything that may differ between two runs of the graph.
 
 Each section carries the name of the asset that takes it (`source` belongs to `fineweb2_shards`), and the digest of a section is part of
-that asset's version. `compute`, `checks` and `refresh` change no bytes and belong to no version.
+that asset's version. `compute`, `checks`, `plan` and `refresh` change no bytes and belong to no version.
 """
 
 import dataclasses
@@ -63,6 +63,14 @@ class ChecksSettings:
 
 
 @settings
+class PlanSettings:
+    """What `definemed plan` assumes of what is not built yet: words of the corpus, and by base model the tokens its tokenizer makes of a word."""
+
+    corpus_words: int | None = setting(default=None, at_least=1)
+    tokens_per_word: dict[str, float] = setting(factory=dict)
+
+
+@settings
 class RefreshSettings:
     """When the source is listed anew, once a person has switched the schedule on."""
 
@@ -99,6 +107,7 @@ class Recipe(pydantic.BaseModel):
     model_cards: ModelCardsSettings
     checks: ChecksSettings
     compute: ComputeSettings
+    plan: PlanSettings = pydantic.Field(default_factory=PlanSettings)
     refresh: RefreshSettings = pydantic.Field(default_factory=RefreshSettings)
 
     @pydantic.model_validator(mode="after")

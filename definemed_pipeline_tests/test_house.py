@@ -14,7 +14,7 @@ REPOSITORY = PACKAGE.parent
 # A room may import what stands below its own line, and itself.
 LAYERS = [
     {"cli"},
-    {"summary", "runs", "database"},
+    {"summary", "plan", "runs", "database"},
     {"definitions"},
     {"defs"},
     {"recipe"},
