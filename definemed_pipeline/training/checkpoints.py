@@ -9,6 +9,7 @@ import json
 import shutil
 from pathlib import Path
 
+from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.artifacts.store import sha256_of
 
 PREFIX = "checkpoint-"
@@ -20,9 +21,8 @@ def seal(checkpoint: Path) -> None:
     digests = {
         path.relative_to(checkpoint).as_posix(): sha256_of(path) for path in sorted(checkpoint.rglob("*")) if path.is_file()
     }
-    unfinished = checkpoint / f"{SEAL}.tmp"
-    unfinished.write_text(json.dumps(digests, indent=2), "utf-8")
-    unfinished.replace(checkpoint / SEAL)
+    with written_whole(checkpoint / SEAL) as unfinished:
+        unfinished.write_text(json.dumps(digests, indent=2), "utf-8")
 
 
 def newest_intact(folder: Path) -> Path | None:
