@@ -3,9 +3,9 @@
     python -m venv PEER && PEER/bin/pip install -r benchmarks/peers.txt
     python benchmarks/corpus.py --documents 30000 --peer-python PEER/bin/python --json OUT
 
-Without --peer-python only our side runs. Both sides work on the same file (see web_documents.py), each in a process of its own, one after the other, bound to one and the same core, with
-all thread pools set to one thread. Imports and the loading of spaCy are not timed. Limits are FineWeb2's for German, MinHash has 14 bands of 8 rows over
-5-grams.
+Without --peer-python only our side runs. Both sides work on the same file (see web_documents.py; with `--real-text DIR` the shards in DIR instead), each in a
+process of its own, one after the other, bound to one and the same core, with all thread pools set to one thread. Imports and the loading of spaCy are
+not timed. Limits are FineWeb2's for German, MinHash has 14 bands of 8 rows over 5-grams.
 
 Our side: a row group at a time, `drop_reasons` with the limits on length and repetition only; what is left is written and signed as a segment of the band index, as the asset
 `medical_documents` does; then exact and near duplicates, every candidate pair checked by its exact Jaccard similarity; then the segment is read again and
@@ -225,15 +225,26 @@ def _jaccard(left: list[str], right: list[str]) -> float:
     return len({*left} & {*right}) / len({*left} | {*right})
 
 
-def compare(documents: int, peer_python: str | None) -> dict[str, Any]:
+def copy_web(real_text: Path, path: Path) -> Any:
+    """Write FineWeb2-shaped shards as one file and return what `write_web` does; each document is a family of its own."""
+    import polars as pl
+    from web_documents import ROW_GROUP
+
+    web = pl.read_parquet(real_text / "[0-9]*.parquet")
+    web.write_parquet(path, row_group_size=ROW_GROUP)
+    return web.select("id", family=pl.int_range(pl.len()), words=pl.col("text").str.count_matches(r"\S+"))
+
+
+def compare(documents: int, peer_python: str | None, real_text: Path | None) -> dict[str, Any]:
     """Make the web, run the sides, and return all figures."""
     from web_documents import write_web
 
     pythons = {"ours": sys.executable} | ({"peer": peer_python} if peer_python else {})
     with tempfile.TemporaryDirectory() as name:
         folder, limits = Path(name), german_limits()
-        web = write_web(folder / "web.parquet", documents, SEED)
-        sides = {side: run_side(side, python, folder / "web.parquet", folder / side, limits) for side, python in pythons.items()}
+        file = folder / "web.parquet"
+        web = copy_web(real_text, file) if real_text else write_web(file, documents, SEED)
+        sides = {side: run_side(side, python, file, folder / side, limits) for side, python in pythons.items()}
         figures: dict[str, Any] = {f"{side}_docs_per_s": sides[side]["docs_per_s"] for side in sides}
         if peer_python:
             figures |= {
@@ -243,7 +254,7 @@ def compare(documents: int, peer_python: str | None) -> dict[str, Any]:
             }
     from processes import commit  # not at the top: the peer's environment, which runs this file as well, has no psutil
 
-    about = {"documents": documents, "mean_words": web["words"].mean(), "processor": _processor(), "commit": commit()}
+    about = {"documents": web.height, "mean_words": web["words"].mean(), "processor": _processor(), "commit": commit()}
     return figures | about | sides
 
 
@@ -256,6 +267,7 @@ def _processor() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=30_000)
+    parser.add_argument("--real-text", type=Path, help="a folder of FineWeb2-shaped shards to work on instead of made documents")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--peer-python", help="the Python of an environment with benchmarks/peers.txt")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -272,7 +284,7 @@ def main() -> None:
         figures["versions"] = {"python": platform.python_version(), **versions}
         (arguments.folder / "figures.json").write_text(json.dumps(figures))
         return
-    figures = compare(arguments.documents, arguments.peer_python)
+    figures = compare(arguments.documents, arguments.peer_python, arguments.real_text)
     text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
     if arguments.json:
         arguments.json.write_text(text, "utf-8")

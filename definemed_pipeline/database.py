@@ -5,7 +5,6 @@ A table is a parquet file of an asset, or the numbered files of one. It has the 
 `partition`. Nothing is copied: views read the lake's files.
 """
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import duckdb
 
+from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.errors import UserError
@@ -108,12 +108,9 @@ def write_database(store: Store, recipe: str, path: Path) -> list[Table]:
     Raise UserError where the lake has no table yet or the place cannot be written.
     """
     tables = list_tables(store, recipe)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.unlink(missing_ok=True)
-        with _connect(store, str(partial)) as connection:
+        with written_whole(path) as unfinished, _connect(store, str(unfinished)) as connection:
             _make_views(connection, tables)
-        os.replace(partial, path)
     except (OSError, duckdb.Error) as error:
         raise UserError(f"the database {path} cannot be written: {_told(error)}") from error
     return tables

@@ -4,7 +4,6 @@ import hashlib
 import importlib.resources
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.artifacts.manifest import Source
 from definemed_pipeline.errors import UserError
 
@@ -125,6 +125,5 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        json.dump(value, file)
-    os.replace(file.name, path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(value), "utf-8")

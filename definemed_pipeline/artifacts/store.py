@@ -21,6 +21,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.artifacts.manifest import UNPARTITIONED, File, Identity, Manifest
 from definemed_pipeline.errors import UserError
 
@@ -157,13 +158,12 @@ class Store:
         if not self.is_local:
             self.filesystem.pipe_file(path, text.encode())  # object stores replace an object whole
             return
-        with tempfile.NamedTemporaryFile("w", dir=self._made(Path(path).parent), delete=False, encoding="utf-8") as file:
+        folder = self._made(Path(path).parent)
+        with written_whole(Path(path)) as unfinished, unfinished.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-        _sync_folder(Path(path).parent)
+        _sync_folder(folder)
 
     def _put(self, local: Path, path: str) -> None:
         if not self.is_local:

@@ -68,13 +68,6 @@ class Shard:
     scratch: Path
     report: Callable[[str], None] = LOG.info
 
-    @contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        """Yield the shard's file."""
-        record = self.record
-        with open_file(self.location, record.digest, size=record.bytes, scratch=self.scratch, report=self.report) as file:
-            yield file
-
     @property
     def extra_columns(self) -> tuple[str, ...]:
         """Columns of this file beyond FineWeb2's."""
@@ -109,8 +102,12 @@ class Shard:
     @contextmanager
     def _open(self) -> Iterator[pq.ParquetFile]:
         """Open the file for reading; raise UserError where it is not the one that was registered."""
-        with reading(self.location), self.open() as file:
-            if footer_digest(file) != self.record.footer_sha256:
+        record = self.record
+        with (
+            reading(self.location),
+            open_file(self.location, record.digest, size=record.bytes, scratch=self.scratch, report=self.report) as file,
+        ):
+            if footer_digest(file) != record.footer_sha256:
                 raise UserError(f"{self.location} was changed since it was registered: materialize {ASSET}[{self.name}] again")
             yield pq.ParquetFile(file, page_checksum_verification=True)  # only some writers leave checksums; verifying is quick
 

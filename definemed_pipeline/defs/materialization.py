@@ -1,5 +1,6 @@
 """The bridge between an artifact and Dagster: build or reuse it, then tell Dagster the same that the manifest holds."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
 HUB = "hub" if active_recipe().source.kind == "fineweb2" else None
 # A run takes several shards, and one payload builds them all: its start is paid once.
 SHARDS_PER_RUN = dg.BackfillPolicy.multi_run(active_recipe().compute.shards_per_run)
+# Dagster announces the parameter as beta at every asset that has it; constraints.txt pins the version it was tried with.
+warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
 
 
 def code_version(version: str, section: Any) -> str:

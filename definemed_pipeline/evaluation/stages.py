@@ -1,6 +1,5 @@
 """The three stages of a base model and where their weights lie; tables of results kept per stage until all are done."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from definemed_pipeline.artifacts.build import Draft
+from definemed_pipeline.artifacts.files import written_whole
 
 STAGE_ASSETS = {"base": "base_models", "cpt": "cpt_checkpoints", "merged": "merged_models"}
 STAGES = tuple(STAGE_ASSETS)
@@ -27,9 +27,8 @@ def table_of_stages(draft: Draft[Any], measure: Callable[[str], pa.Table]) -> pa
     for stage in STAGES:
         kept = draft.checkpoints / f"{stage}.parquet"
         if not kept.exists():
-            partial = kept.with_suffix(".partial")
-            pq.write_table(measure(stage), partial)
-            os.replace(partial, kept)
+            with written_whole(kept) as unfinished:
+                pq.write_table(measure(stage), unfinished)
         tables.append(pq.read_table(kept))
     return pa.concat_tables(tables)
 

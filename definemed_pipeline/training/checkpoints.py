@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.artifacts.mirror import Mirror
 from definemed_pipeline.artifacts.store import sha256_of
 
@@ -194,9 +195,8 @@ def training_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -
 
 def seal(checkpoint: Path, digests: Mapping[str, str]) -> None:
     """Write the checksums of a checkpoint's files, atomically."""
-    unfinished = checkpoint / f"{SEAL}.tmp"
-    unfinished.write_text(json.dumps(digests, indent=2), "utf-8")
-    unfinished.replace(checkpoint / SEAL)
+    with written_whole(checkpoint / SEAL) as unfinished:
+        unfinished.write_text(json.dumps(digests, indent=2), "utf-8")
 
 
 def fault_of(checkpoint: Path) -> str | None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -65,3 +67,9 @@ def test_the_three_jobs_cover_the_graph(definitions):
     graph = definitions.resolve_asset_graph()
     assert (CORPUS | MODELS).resolve(graph) == set(graph.get_all_asset_keys())
     assert not CORPUS.resolve(graph) & MODELS.resolve(graph)
+
+
+def test_loading_the_graph_says_nothing():
+    command = [sys.executable, "-c", "import definemed_pipeline.definitions"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""

@@ -4,7 +4,6 @@ Scoring a shard and certifying the cascade read documents by this one way. What 
 is the caller's to say, by a `Gate`.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from definemed_pipeline.artifacts.build import Draft
+from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.corpus.annotation.sampling_frames import keyed_hash
 from definemed_pipeline.corpus.classifier.tokens import Tokens, joined, tokens_of
 from definemed_pipeline.corpus.classifier.two_stage import SCORE_SCHEMA, TwoStageClassifier, decide
@@ -83,7 +83,9 @@ def score_documents(
         draft.report(f"going on after {start:,} row groups that an earlier try finished")
     began, reported, scored = time.monotonic(), 0.0, 0
     for end, scores in _score(row_groups(start), start, classifier, gate, draft.settings.batch_tokens):
-        finished.append(_keep(scores, draft.checkpoints / f"row_groups_{end:08d}.parquet"))
+        finished.append(draft.checkpoints / f"row_groups_{end:08d}.parquet")
+        with written_whole(finished[-1]) as unfinished:
+            write_parquet(scores, unfinished)
         scored += scores.height
         if time.monotonic() - reported > REPORT_SECONDS:
             reported = time.monotonic()
@@ -162,11 +164,3 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := following.result()) is not None:
             following = thread.submit(next, items, None)
             yield item
-
-
-def _keep(scores: pl.DataFrame, path: Path) -> Path:
-    """Write a checkpoint so that after a kill it is there whole or not at all."""
-    partial = path.with_suffix(".partial")
-    write_parquet(scores, partial)
-    os.replace(partial, path)
-    return path

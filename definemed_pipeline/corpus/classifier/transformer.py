@@ -6,7 +6,6 @@ in `two_stage`. This module imports torch; import it where stage 2 is needed.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.corpus.classifier.settings import FromScratch, MedicalClassifierSettings, Pretrained
 from definemed_pipeline.corpus.classifier.tokens import Ids, Ints, Tokens, batches_of_like_length, tokens_of
 from definemed_pipeline.errors import UserError
@@ -261,9 +261,8 @@ def _step(loss: torch.Tensor, model: PreTrainedModel, optimizer: torch.optim.Opt
 
 
 def _save_state(checkpoint: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, epochs: int) -> None:
-    partial = checkpoint.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epochs}, partial)
-    os.replace(partial, checkpoint)
+    with written_whole(checkpoint) as unfinished:
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epochs}, unfinished)
 
 
 def _resume(checkpoint: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> int:

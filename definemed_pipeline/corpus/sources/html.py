@@ -6,7 +6,6 @@ is a run of pages whose documents are written as one row group; finished parts a
 
 import itertools
 import json
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
+from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.corpus.quality.filters import drop_reasons
 from definemed_pipeline.corpus.quality.settings import QualityRules, read_rules, rules_location
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA
@@ -150,7 +150,8 @@ def _write_part(path: Path, extracted: Iterable[tuple[_Batch, list[Outcome]]], *
     frame = pl.concat(kept)
     counts["documents"] += frame.height
     table = frame.to_arrow().replace_schema_metadata({COUNTS: json.dumps(counts)})
-    _replace(path, lambda partial_file: pq.write_table(table, partial_file, compression="zstd", compression_level=3))
+    with written_whole(path) as unfinished:
+        pq.write_table(table, unfinished, compression="zstd", compression_level=3)
 
 
 def _good(documents: list[Document], dump: str, rules: QualityRules, counts: Counter[str]) -> pl.DataFrame:
@@ -165,15 +166,14 @@ def _good(documents: list[Document], dump: str, rules: QualityRules, counts: Cou
 def _join(parts: list[Path], target: Path) -> None:
     """Write the parts to one file, a row group each."""
     schema = pl.DataFrame(schema=SCHEMA).to_arrow().schema
-
-    def write(path: Path) -> None:
-        with pq.ParquetWriter(path, schema, compression="zstd", compression_level=3) as writer:
-            for part in parts:
-                table = pq.read_table(part).cast(schema)
-                if table.num_rows:
-                    writer.write_table(table)
-
-    _replace(target, write)
+    with (
+        written_whole(target) as unfinished,
+        pq.ParquetWriter(unfinished, schema, compression="zstd", compression_level=3) as writer,
+    ):
+        for part in parts:
+            table = pq.read_table(part).cast(schema)
+            if table.num_rows:
+                writer.write_table(table)
 
 
 def _refuse_nothing(location: str, counts: Counter[str]) -> None:
@@ -193,10 +193,3 @@ def _part_file(checkpoints: Path, number: int) -> Path:
 
 def _counts(path: Path) -> Counter[str]:
     return Counter(json.loads(pq.read_schema(path).metadata[COUNTS]))
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file so that after a kill it is there whole or not at all."""
-    unfinished = path.with_suffix(".partial")
-    write(unfinished)
-    os.replace(unfinished, path)
