@@ -20,11 +20,12 @@ CURVE_POINTS = 200  # of the speed, which is no part of the artifact's files sin
 def train_checkpoint(draft: Draft[CptCheckpointsSettings]) -> None:
     """Train the base model on its packed corpus.
 
-    Save `model/`, `log.jsonl` (step, loss, learning_rate, grad_norm) and `perplexity.jsonl` (step and each held-out set).
+    Save `model/` (with LoRA also `adapter/`), `log.jsonl` (step, loss, learning_rate, grad_norm) and `perplexity.jsonl` (step and each held-out set).
     """
     started, name = time.monotonic(), draft.identity.partition
     base = draft.input("base_models", name) / model_folder.FOLDER
     job = TrainingJob(
+        name=name,
         base=base,
         corpus=draft.input("cpt_corpus", name),
         output=draft.folder,

@@ -13,25 +13,37 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel
 from transformers.distributed.configuration_utils import DistributedConfig
 
 from definemed_pipeline import model_folder
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.training.acceleration import Device, choose_acceleration
 from definemed_pipeline.training.batches import collate
+from definemed_pipeline.training.blocks import PackedBlocks
 from definemed_pipeline.training.checkpoints import Checkpoints
-from definemed_pipeline.training.packing import PackedBlocks
+from definemed_pipeline.training.flops import training_flops_per_token
+from definemed_pipeline.training.gpus import peak_flops_per_s
+from definemed_pipeline.training.lora import attach_adapter, merge_adapter, save_adapter
+from definemed_pipeline.training.model_shape import read_shape
 from definemed_pipeline.training.settings import CptCheckpointsSettings, TrainingExecutionSettings
 from definemed_pipeline.training.telemetry import Pace, Telemetry
 from definemed_pipeline.training.trainer import BlockSequence, Evaluation, Optimisation, Trained, prepare_process, train
 from definemed_pipeline.training.weights import write_weights
 
+ADAPTER = "adapter"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """What a training process is told. Paths are of its own machine; `mirror` is where a remote lake keeps checkpoints."""
+    """What a training process is told.
 
+    `name` is the base model's. Paths are of the process' own machine; `mirror` is where a remote lake keeps checkpoints.
+    """
+
+    name: str
     base: Path
     corpus: Path
     output: Path
@@ -73,12 +85,17 @@ def train_model(job: TrainingJob, report: Callable[[str], None]) -> Outcome | No
     training was asked to stop.
     """
     prepare_process()
-    chosen = job.settings
+    chosen, device = job.settings, _device()
     blocks = PackedBlocks(job.corpus / "train")
     optimisation = _optimisation(chosen, blocks=len(blocks))
+    acceleration = choose_acceleration(job.execution, Device.found(device), precision=chosen.precision)
+    report("; ".join([f"training on {_processes()} × {Device.found(device).name}", *acceleration.explain()]))
     model = _load(job)
+    acceleration.apply(model)
+    if chosen.lora:
+        attach_adapter(model, chosen.lora, seed=chosen.seed)
     checkpoints = Checkpoints(job.checkpoints, mirror=job.mirror, kept=job.execution.kept_checkpoints, report=report)
-    pace = Pace(tokens_per_step=chosen.global_batch_size * blocks.sequence_length)
+    pace = _pace(job, blocks, device)
     leads = not dist.is_initialized() or dist.get_rank() == 0
     trained = train(
         model,
@@ -93,24 +110,51 @@ def train_model(job: TrainingJob, report: Callable[[str], None]) -> Outcome | No
             blocks=chosen.evaluation_blocks,
             keep_best=chosen.keep == "best",
         ),
-        collate=partial(collate, flattened=False),
+        collate=partial(collate, flattened=acceleration.flattened),
         stop=job.stop_file.exists,
     )
+    if chosen.lora:
+        if leads:
+            save_adapter(model, job.output / ADAPTER, base=job.name)
+        merge_adapter(model)
     write_weights(model, job.base, job.output / model_folder.FOLDER)
     if not leads:
         return None
     _write_rows(job.output / "log.jsonl", trained.log)
     _write_rows(job.output / "perplexity.jsonl", trained.perplexities)
-    return Outcome(metrics=_metrics(chosen, blocks, optimisation, trained), speed=trained.speed)
+    used = {name: value for name, value in dataclasses.asdict(acceleration).items() if name != "reasons"}
+    metrics = _metrics(chosen, blocks, optimisation, trained)
+    return Outcome(metrics={**metrics, "device": Device.found(device).name, "processes": _processes(), **used}, speed=trained.speed)
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _load(job: TrainingJob) -> PreTrainedModel:
-    """Load the base model; of several processes each its own part."""
-    processes = dist.get_world_size() if dist.is_initialized() else 1
-    sharding = None
-    if processes > 1:
-        sharding = DistributedConfig(fsdp_size=processes, fsdp_mixed_precision=job.settings.precision == "bfloat16")
-    return model_folder.load_model(job.base, dtype="float32", sharding=sharding)
+    """Load the base model, of several processes each its own part: in float32 as far as it is trained, frozen in the precision of training."""
+    half, processes = job.settings.precision == "bfloat16", _processes()
+    sharding = DistributedConfig(fsdp_size=processes, fsdp_mixed_precision=half) if processes > 1 else None
+    dtype = "bfloat16" if half and job.settings.lora else "float32"
+    return model_folder.load_model(job.base, dtype=dtype, sharding=sharding)
+
+
+def _pace(job: TrainingJob, blocks: PackedBlocks, device: torch.device) -> Pace:
+    """Return what a step is worth; without the FLOPs where nobody knows the device's peak."""
+    tokens = job.settings.global_batch_size * blocks.sequence_length
+    peak = peak_flops_per_s(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    if peak is None:
+        return Pace(tokens_per_step=tokens)
+    flops = training_flops_per_token(
+        read_shape(model_folder.read_json(job.base / "config.json"), origin=job.name),
+        attended_length=blocks.mean_attended_length,
+        adapter_rank=job.settings.lora.rank if job.settings.lora else None,
+    )
+    return Pace(tokens_per_step=tokens, flops_per_token=flops, peak_flops=peak * _processes())
 
 
 def _optimisation(chosen: CptCheckpointsSettings, *, blocks: int) -> Optimisation:
@@ -151,8 +195,8 @@ def _metrics(
         **{f"held_out_perplexity_{name}_base": value for name, value in first.items() if name != "step"},
         **{f"held_out_perplexity_{name}": value for name, value in last.items() if name != "step"},
         "tokens_per_s": round(statistics.median(speeds)),
+        "mfu": None if any(row["mfu"] is None for row in trained.speed) else statistics.median(row["mfu"] for row in trained.speed),
         "peak_memory_gib": max(row["memory_gib"] for row in trained.speed),
-        "processes": dist.get_world_size() if dist.is_initialized() else 1,
     }
 
 

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 
 from definemed_pipeline.training.batches import Batch
-from definemed_pipeline.training.packing import IGNORED, PackedBlocks
+from definemed_pipeline.training.blocks import IGNORED, PackedBlocks
 
 Collate = Callable[[Sequence[Batch]], Batch]
 

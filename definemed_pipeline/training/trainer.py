@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 from definemed_pipeline.errors import StoppedError, UserError
 from definemed_pipeline.training.batches import Batch
 from definemed_pipeline.training.checkpoints import Checkpoints, training_tensors
-from definemed_pipeline.training.packing import PackedBlocks
+from definemed_pipeline.training.blocks import PackedBlocks
 from definemed_pipeline.training.perplexity import Collate, perplexity
 from definemed_pipeline.training.settings import Precision, TrainingExecutionSettings
 from definemed_pipeline.training.telemetry import DivergenceWatch, Telemetry
@@ -317,7 +317,6 @@ def _arguments(optimisation: Optimisation, execution: TrainingExecutionSettings,
         adam_epsilon=optimisation.adam_epsilon,
         max_grad_norm=optimisation.max_grad_norm,
         bf16=optimisation.precision == "bfloat16",
-        activation_checkpointing=execution.activation_checkpointing == "full",
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         train_sampling_strategy="sequential",  # BlockSequence holds the order

@@ -66,6 +66,7 @@ def training_job(
         "evaluation_blocks": 4,
     }
     job = TrainingJob(
+        name="micro",
         base=base if base.exists() else write_base(base, architecture),
         corpus=corpus if corpus.exists() else write_corpus(corpus),
         output=folder / "output",
