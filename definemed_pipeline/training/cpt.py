@@ -16,7 +16,7 @@ from definemed_pipeline import model_folder
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import run_payload
-from definemed_pipeline.training.packing import PackedBlocks
+from definemed_pipeline.training.blocks import PackedBlocks
 from definemed_pipeline.training.settings import CptCheckpointsSettings
 from definemed_pipeline.training.trainer import (
     BlockSequence,

@@ -19,8 +19,9 @@ from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import run_payload
-from definemed_pipeline.training.encoding import DocumentEncoder
-from definemed_pipeline.training.packing import Ids, PackedBlocks, pack
+from definemed_pipeline.training.blocks import PackedBlocks
+from definemed_pipeline.training.encoding import DocumentEncoder, Ids
+from definemed_pipeline.training.packing import pack
 from definemed_pipeline.training.settings import PretrainBaseModelSettings
 from definemed_pipeline.training.tokenizer import train_tokenizer
 from definemed_pipeline.training.trainer import BlockSequence, Optimisation, prepare_process, train

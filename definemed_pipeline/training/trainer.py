@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.training.blocks import IGNORED, PackedBlocks
 from definemed_pipeline.training.checkpoints import newest_intact, seal
-from definemed_pipeline.training.packing import IGNORED, PackedBlocks
 from definemed_pipeline.training.settings import Precision
 
 SECONDS_BETWEEN_REPORTS = 3.0

@@ -16,7 +16,7 @@ from definemed_pipeline.artifacts.build import build
 from definemed_pipeline.artifacts.manifest import Identity
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.payload import Spec
-from definemed_pipeline.training.packing import pack_corpus
+from definemed_pipeline.training.cpt_corpus import pack_corpus
 from definemed_pipeline.training.settings import CptCorpusSettings
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact, identity_of
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.training.packing import PackedBlocks, pack
+from definemed_pipeline.training.blocks import PackedBlocks
+from definemed_pipeline.training.packing import pack
 from definemed_pipeline.training.trainer import (
     BlockSequence,
     Optimisation,
