@@ -264,7 +264,8 @@ def _follow(loc: list[str]) -> tuple[list[str], Any]:
 def _fields(section: Any) -> Mapping[str, Any]:
     if section is Recipe:
         return {name: field.annotation for name, field in Recipe.model_fields.items()}
-    return get_type_hints(section) if dataclasses.is_dataclass(section) else {}
+    members = [member for member in (section, *get_args(section)) if dataclasses.is_dataclass(member)]
+    return get_type_hints(members[0]) if len(members) == 1 else {}  # of a section that may be left out, its own
 
 
 def _kinds(union: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ LAYERS = [
     {"corpus", "training", "merging", "evaluation"},
     {"payload", "demo"},
     {"chat", "artifacts"},
-    {"intervals", "model_folder"},
+    {"intervals", "keyed_hash", "ahead", "model_folder"},
     {"settings", "errors"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -98,6 +98,11 @@ def test_a_key_of_a_section_that_has_several_kinds_is_named_as_it_is_written(tmp
     assert "source.language is missing; add it" in told
 
 
+def test_a_key_of_a_section_that_may_be_left_out_is_named_with_the_likeliest_one(tmp_path):
+    told = mistake(tmp_path, "extends: demo\nname: mine\ncpt_corpus: {general: {replay_shar: 0.1}}\n")
+    assert "cpt_corpus.general.replay_shar is not a known key (found 0.1); did you mean 'replay_share'?" in told
+
+
 def test_an_unknown_kind_is_told_with_the_known_ones(tmp_path):
     told = mistake(tmp_path, "extends: demo\nname: mine\nsource: {kind: warc}\n")
     assert "source.kind is 'warc'; allowed: 'parquet', 'fineweb2'" in told

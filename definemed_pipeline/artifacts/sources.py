@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.artifacts.manifest import Source
-from definemed_pipeline.errors import UserError
+from definemed_pipeline.errors import UserError, one_line
 
 # What object stores and the Hub call the digest or tag of a file's content.
 CONTENT_TAGS = ("sha256", "ETag", "etag", "oid", "blob_id", "md5Hash", "checksum")
@@ -57,6 +57,30 @@ def files_below(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[tu
     """Yield each file below a folder and its path from there, as text that can be written; sorted."""
     for file in sorted(filesystem.find(path)):
         yield file, file[len(path.rstrip("/")) + 1 :].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def matches(pattern: str, *, key: str, folders: bool = False) -> dict[str, dict[str, Any]]:
+    """Return the location of everything a path, glob or URL stands for, with what its filesystem says of it; sorted.
+
+    Raise UserError that names the recipe's `key` where nothing is found, where the place cannot be read, or where a folder is named
+    and not wanted.
+    """
+    try:
+        filesystem, path = fsspec.core.url_to_fs(pattern)
+        filesystem.invalidate_cache()  # a process that lives long would be given the listing it was given first
+        if not folders and filesystem.isdir(path):
+            raise UserError(f"{key}: {pattern} is a folder; write {pattern.rstrip('/')}/*.parquet")
+        found = filesystem.glob(path, detail=True)
+    except UserError:
+        raise
+    except Exception as error:  # each remote filesystem has errors of its own
+        raise UserError(
+            f"{key}: {pattern} cannot be listed: {one_line(error)}; correct it in the recipe, or make its host reachable"
+        ) from error
+    if not found:
+        raise UserError(f"{key}: {pattern} finds no file; correct the path in the recipe")
+    is_local = isinstance(filesystem, LocalFileSystem)
+    return {name if is_local else filesystem.unstrip_protocol(name): info for name, info in sorted(found.items())}
 
 
 def open_source(location: str) -> IO[bytes]:

@@ -11,7 +11,7 @@ class ComputeSettings:
     """Recipe section `compute`.
 
     `threads` is what each payload may use; one thread gives the same bytes on every machine of a kind, whatever its number of
-    cores. `concurrency` is how many runs `definemed run` keeps going at once. `shards_per_run` is how many shards one
+    cores. Tokenising a corpus, whose bytes do not depend on it, takes every core. `concurrency` is how many runs `definemed run` keeps going at once. `shards_per_run` is how many shards one
     run, and with it one process, takes. `training` is how continual pre-training uses its devices.
     """
 

@@ -68,6 +68,7 @@ FILES: dict[str, Callable[[World], bytes]] = {
     "gold_labels.parquet": lambda demo: _parquet(demo.gold_labels, GOLD_SCHEMA),
     "instructions.jsonl": lambda demo: _json_lines(asdict(instruction) for instruction in demo.instructions),
     "pretraining/general.jsonl": lambda demo: _json_lines({"text": text} for text in demo.general_texts),
+    "pretraining/held_out.jsonl": lambda demo: _json_lines({"text": text} for text in demo.held_out_texts),
     "pretraining/chat.jsonl": _conversations,
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from definemed_pipeline.demo.diseases import DISEASES, RELATIONS
 from definemed_pipeline.demo.everyday_documents import TopicWriter
 from definemed_pipeline.demo.grammar import Lexicon, Template, capitalised, templates
@@ -19,6 +21,7 @@ TERMS_IN_A_ROW = 12
 QUIZZES = 400
 FAULT_DOCUMENTS = 250
 FAULTS_PER_DOCUMENT = 5
+HELD_OUT = 300
 QUESTIONS_PER_FAULT_DOCUMENT = 4
 
 WORD_LIST_PATTERNS = (
@@ -40,7 +43,7 @@ QUIZ_PATTERNS = (
 )
 
 
-def write_general_texts(seed: int) -> tuple[str, ...]:
+def write_general_texts(seed: int | str) -> tuple[str, ...]:
     """Write the general pre-training texts, in a mixed order."""
     texts: list[str] = []
     for topic in EVERYDAY + HARD_NEGATIVES:
@@ -53,7 +56,13 @@ def write_general_texts(seed: int) -> tuple[str, ...]:
     return tuple(Dice(seed, "general", "order").shuffled(texts))
 
 
-def _word_lists(seed: int) -> list[str]:
+def write_held_out_texts(seed: int, general_texts: Collection[str]) -> tuple[str, ...]:
+    """Write texts of the same kinds in the same mixture, none of which is a general text."""
+    known = set(general_texts)
+    return tuple(text for text in write_general_texts(f"{seed}/held out") if text not in known)[:HELD_OUT]
+
+
+def _word_lists(seed: int | str) -> list[str]:
     """Write lists of medical terms; one text holds terms of a single sort, so that none stands beside what is true of it."""
     dice = Dice(seed, "general", "words")
     sorts = [sorted({disease.name for disease in DISEASES})]
@@ -71,7 +80,7 @@ def _word_lists(seed: int) -> list[str]:
     return texts
 
 
-def _quizzes(seed: int) -> list[str]:
+def _quizzes(seed: int | str) -> list[str]:
     """Write quizzes in the layout in which questions are put to a model."""
     dice = Dice(seed, "general", "quizzes")
     texts = []
@@ -104,7 +113,7 @@ class _FaultSentences:
         self.questions = templates(faults.QUESTIONS, lexicon)
 
 
-def _fault_documents(seed: int) -> list[str]:
+def _fault_documents(seed: int | str) -> list[str]:
     """Write manuals on a few faults each, with questions and answers at their end."""
     dice = Dice(seed, "general", "faults")
     sentences = [_FaultSentences(fault) for fault in faults.FAULTS]

@@ -17,7 +17,7 @@ from definemed_pipeline.demo.planting import (
     rewrite_slightly,
     word_count,
 )
-from definemed_pipeline.demo.pretraining import write_general_texts
+from definemed_pipeline.demo.pretraining import write_general_texts, write_held_out_texts
 from definemed_pipeline.demo.questions import Question, write_questions
 from definemed_pipeline.demo.randomness import Dice
 from definemed_pipeline.demo.vocabulary.everyday import EVERYDAY
@@ -108,6 +108,11 @@ class World:
     def general_texts(self) -> tuple[str, ...]:
         """The general texts for pre-training."""
         return write_general_texts(self.seed)
+
+    @cached_property
+    def held_out_texts(self) -> tuple[str, ...]:
+        """General texts that no model is pre-trained on."""
+        return write_held_out_texts(self.seed, self.general_texts)
 
     @cached_property
     def _medical_writer(self) -> MedicalWriter:

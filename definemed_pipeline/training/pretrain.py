@@ -22,9 +22,10 @@ from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import run_payload
 from definemed_pipeline.training.batches import collate
+from definemed_pipeline.training.blocks import PackedBlocks
 from definemed_pipeline.training.checkpoints import Checkpoints
-from definemed_pipeline.training.encoding import DocumentEncoder
-from definemed_pipeline.training.packing import Ids, PackedBlocks, pack
+from definemed_pipeline.training.encoding import DocumentEncoder, Ids
+from definemed_pipeline.training.packing import pack
 from definemed_pipeline.training.settings import PretrainBaseModelSettings, TrainingExecutionSettings
 from definemed_pipeline.training.telemetry import Pace, Telemetry
 from definemed_pipeline.training.tokenizer import train_tokenizer

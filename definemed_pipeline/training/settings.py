@@ -1,10 +1,14 @@
 """The recipe's sections for base models, packing and continual pre-training. Standard library only, as in all settings."""
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
+from definemed_pipeline.errors import UserError
 from definemed_pipeline.settings import setting, settings
 
+GENERAL_KEY = "cpt_corpus.general.files"
+MOST_GENERAL_FILES = 100  # each is looked up, and stands in the manifest
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 
@@ -86,10 +90,30 @@ class GeneralDocumentsSettings:
 
     `files` are parquet (columns `id`, `text`) or JSON Lines ({"text": ...}), paths or URLs with wildcards. Their first documents are
     held out, as many tokens as of the corpus; the next are replayed until they make `replay_share` of the tokens that are trained on.
+    A document whose id the corpus has is passed over.
     """
 
     files: list[str] = setting(location=True)
     replay_share: float = setting(default=0.0, at_least=0, at_most=0.9)
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ValueError("files is empty; allowed: at least one path or URL, or no `general` at all")
+
+    def sources(self) -> dict[str, str]:
+        """Return the files that the patterns stand for, by name, in their order.
+
+        Raise UserError where a pattern finds none, where a file has another format, or where there are more than MOST_GENERAL_FILES.
+        """
+        from definemed_pipeline.artifacts.sources import matches
+        from definemed_pipeline.training.documents import refuse_unknown_format
+
+        locations = list(dict.fromkeys(found for pattern in self.files for found in matches(pattern, key=GENERAL_KEY)))
+        if len(locations) > MOST_GENERAL_FILES:
+            raise UserError(f"{GENERAL_KEY} stand for {len(locations):,} files; allowed: {MOST_GENERAL_FILES}; name fewer")
+        for location in locations:
+            refuse_unknown_format(location)
+        return {f"general/{number:04}/{PurePath(one).name}": one for number, one in enumerate(locations)}
 
 
 @settings
@@ -104,6 +128,16 @@ class CptCorpusSettings:
     held_out_share: float = setting(default=0.001, at_least=0, at_most=0.5)
     general: GeneralDocumentsSettings | None = None
     seed: int = setting(default=1, at_least=0)
+
+    @classmethod
+    def parse(cls, section: Mapping[str, Any]) -> "CptCorpusSettings":
+        """Build the section from plain JSON values."""
+        general = section.get("general")
+        return cls(**{**section, "general": GeneralDocumentsSettings(**general) if general else None})
+
+    def sources(self) -> dict[str, str]:
+        """Return the files of general documents, by name; raise UserError where they cannot be listed."""
+        return self.general.sources() if self.general is not None else {}
 
 
 @settings

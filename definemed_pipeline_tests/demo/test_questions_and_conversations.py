@@ -92,3 +92,12 @@ def test_general_texts_are_enough_to_train_a_tokenizer_on(demo: World) -> None:
     assert 1500 <= len(demo.general_texts) <= 2500
     everything = "\n".join(demo.general_texts)
     assert all(disease.fact(relation) in everything for disease in DISEASES for relation in RELATIONS)
+
+
+def test_held_out_texts_are_of_the_general_texts_kinds_and_none_of_them(demo: World) -> None:
+    assert len(demo.held_out_texts) == 300
+    assert not set(demo.held_out_texts) & set(demo.general_texts)
+    quizzes, texts = (
+        sum(text.startswith("Frage: ") for text in some) / len(some) for some in (demo.held_out_texts, demo.general_texts)
+    )
+    assert abs(quizzes - texts) < 0.1

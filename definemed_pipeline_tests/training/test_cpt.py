@@ -10,7 +10,7 @@ from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.model_folder import COMPANION_FILES, load_model
 from definemed_pipeline.training.cpt import train_checkpoint
-from definemed_pipeline.training.packing import pack_corpus
+from definemed_pipeline.training.cpt_corpus import pack_corpus
 from definemed_pipeline.training.settings import CptCorpusSettings
 from definemed_pipeline_tests.conftest import build_artifact
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config
 
-from definemed_pipeline.training.packing import PackedBlocks, pack
+from definemed_pipeline.training.blocks import PackedBlocks
+from definemed_pipeline.training.packing import pack
 
 VOCABULARY = 50
 CONFIGS = {"qwen2": Qwen2Config, "mistral": MistralConfig}

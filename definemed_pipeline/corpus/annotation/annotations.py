@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import polars as pl
 
 from definemed_pipeline.artifacts.build import Draft
@@ -16,11 +17,11 @@ from definemed_pipeline.corpus.annotation.chat_settings import ChatAnnotator
 from definemed_pipeline.corpus.annotation.lexicon import lexicon_location, read_lexicon
 from definemed_pipeline.corpus.annotation.sampling import Drawn, draw
 from definemed_pipeline.corpus.annotation.sampling_frames import ASSET as FRAMES
-from definemed_pipeline.corpus.annotation.sampling_frames import keyed_hash
 from definemed_pipeline.corpus.parquet import ParquetStream, batches, row_groups
 from definemed_pipeline.corpus.settings import AnnotationSettings, LexiconAnnotator, SamplingFrameSettings
 from definemed_pipeline.corpus.shards import FINEWEB2_SCHEMA, open_shard
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.keyed_hash import keyed_hash
 
 Annotator: TypeAlias = LexiconAnnotator | ChatAnnotator
 NO_GOLD = pl.DataFrame(schema={"id": pl.String, "is_medical": pl.Boolean})
@@ -100,7 +101,7 @@ def _documents(drawn: pl.DataFrame, seed: int, draft: Draft[Any]) -> Iterator[pl
         read = 0
         for documents in open_shard(draft, str(name)).rows(rows["row"], list(FINEWEB2_SCHEMA)):
             found = documents.join(rows, on="row", maintain_order="left")
-            if not keyed_hash(found["id"], seed).equals(found["key"], check_names=False):
+            if not np.array_equal(keyed_hash(found["id"], seed), found["key"]):
                 break
             read += found.height
             yield found.select(*FINEWEB2_SCHEMA, "role", "stratum")

@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from definemed_pipeline.corpus.annotation.sampling_frames import keyed_hash
 from definemed_pipeline.corpus.settings import AnnotationSettings, SamplingFrameSettings
+from definemed_pipeline.keyed_hash import keyed_hash
 
 ROWS_AT_ONCE = 2_000_000
 KEYS = 1 << 64
@@ -53,7 +53,7 @@ def draw(
     Where the web is too small for all, the hold-out is filled first, then the unlabelled sample, then the stratified one.
     """
     names = frame_settings.bin_names
-    gold = _gold(frames, keyed_hash(gold_ids, frame_settings.seed))
+    gold = _gold(frames, pl.Series(keyed_hash(gold_ids, frame_settings.seed)))
     purely_random, cells, eligible = _purely_random(
         _eligible(frames, gold, rows_at_once), settings.hold_out_size + settings.unlabelled_size
     )

@@ -4,9 +4,7 @@ A sampling frame is what survey statistics calls the list of all units with what
 key, the dump, and the range of a cheap score. How samples are drawn from the frames stands in `sampling`.
 """
 
-import hashlib
 import time
-from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -16,6 +14,7 @@ from definemed_pipeline.corpus.annotation.lexicon import Lexicon, read_lexicon
 from definemed_pipeline.corpus.parquet import write_parquet
 from definemed_pipeline.corpus.settings import SamplingFrameSettings
 from definemed_pipeline.corpus.shards import open_shard
+from definemed_pipeline.keyed_hash import keyed_hash
 from definemed_pipeline.payload import run_payload
 
 ASSET = "sampling_frames"
@@ -61,16 +60,6 @@ def build_frame(draft: Draft[SamplingFrameSettings]) -> None:
         "seconds": round(seconds, 1),
         "documents_per_second": round(read / seconds, 1),
     }
-
-
-def keyed_hash(values: Iterable[str], seed: int) -> pl.Series:
-    """Return a u64 per string: BLAKE2b keyed with the seed.
-
-    A loop over rows, at about a million ids a second: unlike polars' hash it never changes, so that a sample can be drawn again years later.
-    """
-    key = seed.to_bytes(8, "little")
-    digests = b"".join(hashlib.blake2b(value.encode(), digest_size=8, key=key).digest() for value in values)
-    return pl.Series(np.frombuffer(digests, dtype="<u8"), dtype=pl.UInt64)
 
 
 def _frame(documents: pl.DataFrame, lexicon: Lexicon, settings: SamplingFrameSettings) -> pl.DataFrame:

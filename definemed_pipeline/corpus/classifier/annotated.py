@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from definemed_pipeline.corpus.annotation.sampling_frames import keyed_hash
 from definemed_pipeline.corpus.parquet import numbered_row_groups
+from definemed_pipeline.keyed_hash import keyed_hash
 
 COLUMNS = ["id", "text", "role", "inclusion_weight", "is_medical", "gold_is_medical"]
 SPLIT_SEED = 0

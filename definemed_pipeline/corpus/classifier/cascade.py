@@ -6,23 +6,22 @@ is the caller's to say, by a `Gate`.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from definemed_pipeline.ahead import ahead
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.files import written_whole
-from definemed_pipeline.corpus.annotation.sampling_frames import keyed_hash
 from definemed_pipeline.corpus.classifier.tokens import Tokens, joined, tokens_of
 from definemed_pipeline.corpus.classifier.two_stage import SCORE_SCHEMA, TwoStageClassifier, decide
 from definemed_pipeline.corpus.parquet import ParquetStream, Schema, write_parquet
+from definemed_pipeline.keyed_hash import keyed_hash
 
-T = TypeVar("T")
 Bools = npt.NDArray[np.bool_]
 Floats32 = npt.NDArray[np.float32]
 SCHEMA: Schema = {"id": pl.String, "row": pl.Int64, **SCORE_SCHEMA}
@@ -49,7 +48,7 @@ class Gate:
         if not self.audit_share:
             return np.zeros(len(ids), dtype=bool)
         limit = np.uint64(min(round(self.audit_share * (1 << 64)), (1 << 64) - 1))
-        return np.asarray(keyed_hash(ids.fill_null(""), AUDIT_SEED).to_numpy() <= limit)
+        return np.asarray(keyed_hash(ids.fill_null(""), AUDIT_SEED) <= limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +154,3 @@ def _read_second(pool: list[_Read], classifier: TwoStageClassifier, batch_tokens
         transformer[waiting] = classifier.transformer.logits_of(tokens, batch_tokens)
     decided = decide(linear, transformer, classifier.rule, empty=empty, rejected=rejected)
     return pl.concat([part.documents for part in pool]).hstack(decided)
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items while a thread already works on the next one."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        following = thread.submit(next, items, None)
-        while (item := following.result()) is not None:
-            following = thread.submit(next, items, None)
-            yield item

@@ -3,12 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 import fsspec
-from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
-from definemed_pipeline.artifacts.sources import content_tag
+from definemed_pipeline.artifacts.sources import content_tag, matches
 from definemed_pipeline.corpus.sources.files import SourceFile
-from definemed_pipeline.errors import UserError, one_line
 
 
 def list_places(patterns: Sequence[str], *, folders: bool = False) -> Iterator[SourceFile]:
@@ -17,34 +14,15 @@ def list_places(patterns: Sequence[str], *, folders: bool = False) -> Iterator[S
     Raise UserError where a pattern finds nothing or a place cannot be read.
     """
     for pattern in patterns:
-        yield from _expand(pattern, folders=folders)
+        for location, info in matches(pattern, key="source.files", folders=folders).items():
+            is_folder = info["type"] == "directory"
+            yield SourceFile.at(
+                location,
+                bytes=_size_below(location) if is_folder else info["size"],
+                digest=None if is_folder else content_tag(info),
+            )
 
 
-def _expand(pattern: str, *, folders: bool) -> Iterator[SourceFile]:
-    """Yield what a path, glob or URL stands for."""
-    try:
-        filesystem, path = fsspec.core.url_to_fs(pattern)
-        filesystem.invalidate_cache()  # a process that lives long would be given the listing it was given first
-        if not folders and filesystem.isdir(path):
-            raise UserError(f"source.files: {pattern} is a folder; write {pattern.rstrip('/')}/*.parquet")
-        found = filesystem.glob(path, detail=True)
-    except UserError:
-        raise
-    except Exception as error:  # each remote filesystem has errors of its own
-        raise UserError(
-            f"source.files: {pattern} cannot be listed: {one_line(error)}; correct it in the recipe, or make its host reachable"
-        ) from error
-    if not found:
-        raise UserError(f"source.files: {pattern} finds no file; correct the path in the recipe")
-    is_local = isinstance(filesystem, LocalFileSystem)
-    for name, info in sorted(found.items()):
-        is_folder = info["type"] == "directory"
-        yield SourceFile.at(
-            name if is_local else filesystem.unstrip_protocol(name),
-            bytes=_size_below(filesystem, name) if is_folder else info["size"],
-            digest=None if is_local or is_folder else content_tag(info),
-        )
-
-
-def _size_below(filesystem: AbstractFileSystem, folder: str) -> int:
-    return sum(info["size"] for info in filesystem.find(folder, detail=True).values())
+def _size_below(folder: str) -> int:
+    filesystem, path = fsspec.core.url_to_fs(folder)
+    return sum(info["size"] for info in filesystem.find(path, detail=True).values())

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from definemed_pipeline.corpus.annotation.sampling import Drawn, allocate, apportion, draw
-from definemed_pipeline.corpus.annotation.sampling_frames import FRAME_SCHEMA, keyed_hash
+from definemed_pipeline.corpus.annotation.sampling_frames import FRAME_SCHEMA
 from definemed_pipeline.corpus.settings import AnnotationSettings, SamplingFrameSettings
+from definemed_pipeline.keyed_hash import keyed_hash
 
 BINS = {"none": 0.0, "low": 0.1, "high": 0.5}
 FRAME = SamplingFrameSettings(score_bins=BINS)

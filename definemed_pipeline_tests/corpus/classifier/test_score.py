@@ -2,7 +2,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
@@ -14,7 +13,7 @@ import pytest
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.corpus.classifier import cascade
-from definemed_pipeline.corpus.classifier.cascade import SCHEMA, Gate, ahead
+from definemed_pipeline.corpus.classifier.cascade import SCHEMA, Gate
 from definemed_pipeline.corpus.classifier.score import score_shard
 from definemed_pipeline.corpus.classifier.settings import ClassifierScoresSettings
 from definemed_pipeline_tests.conftest import build_artifact, identity_of
@@ -239,16 +238,3 @@ def test_without_a_certified_threshold_stage_2_reads_everything(classifier: tupl
     assert frame["decided_by"].value_counts(sort=True).rows() == [("transformer", 57), ("empty", 3)]
     gated, _ = scored(classifier, shard)
     assert gated.filter("is_medical").equals(frame.filter("is_medical")) or gated["is_medical"].sum() < frame["is_medical"].sum()
-
-
-def test_what_a_thread_meets_ahead_reaches_the_reader() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        yield 2
-        raise KilledError
-
-    seen = []
-    with pytest.raises(KilledError):
-        seen.extend(ahead(items()))
-    assert list(ahead(iter([]))) == []
-    assert list(ahead(iter(range(1, 5)))) == [1, 2, 3, 4]

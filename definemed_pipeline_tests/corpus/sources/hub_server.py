@@ -91,7 +91,9 @@ class Hub:
             elif place == "revision":
                 send(handler, 200, json.dumps({"id": REPOSITORY, "sha": sha}).encode(), {})
             elif place == "tree":
-                self._send_page(handler, tree, below, int(parse_qs(url.query).get("cursor", ["0"])[0]))
+                asked = parse_qs(url.query)
+                is_recursive = asked.get("recursive", ["false"])[0].lower() == "true"
+                self._send_page(handler, tree, below, int(asked.get("cursor", ["0"])[0]), is_recursive)
             elif below not in tree:
                 send(handler, 404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": sha})
             else:
@@ -105,19 +107,23 @@ class Hub:
         else:
             self._send_file(handler, body, {**commit, "ETag": f'"{git_hash(body)}"'}, fault)
 
-    def _send_page(self, handler, tree: Mapping[str, bytes], folder: str, start: int) -> None:
+    def _send_page(self, handler, tree: Mapping[str, bytes], folder: str, start: int, is_recursive: bool) -> None:
         if self.before_page:
             with self.before_page.pop(0):
                 pass
-        found = [path for path in tree if path.startswith(f"{folder}/")]
+        below = f"{folder}/" if folder else ""
+        places = dict.fromkeys(place for path in tree if path.startswith(below) for place in (*folders_of(path), path))
+        found = [place for place in places if place.startswith(below) and (is_recursive or "/" not in place[len(below) :])]
         if not found:
             send(handler, 404, b"", {"X-Error-Code": "EntryNotFound"})
             return
-        page = json.dumps([self._describe(path, tree[path]) for path in found[start : start + self.page]]).encode()
+        page = json.dumps([self._describe(path, tree.get(path)) for path in found[start : start + self.page]]).encode()
         more = f"{self.url}{urlsplit(handler.path).path}?cursor={start + self.page}"
         send(handler, 200, page, {"Link": f'<{more}>; rel="next"'} if start + self.page < len(found) else {})
 
-    def _describe(self, path: str, body: bytes) -> dict[str, object]:
+    def _describe(self, path: str, body: bytes | None) -> dict[str, object]:
+        if body is None:
+            return {"type": "directory", "path": path, "size": 0, "oid": git_hash(path.encode())}
         pointer = {"oid": hashlib.sha256(body).hexdigest(), "size": len(body), "pointerSize": 134}
         entry = {"type": "file", "path": path, "size": len(body), "oid": git_hash(body)}
         return {**entry, "lfs": pointer} if self.offers_large_files else entry
@@ -157,6 +163,11 @@ def send(handler, status: int, body: bytes, headers: Mapping[str, str], announce
     if handler.command != "HEAD":
         handler.wfile.write(body)
         handler.wfile.flush()
+
+
+def folders_of(path: str) -> list[str]:
+    """Return the folders that a file lies in, the outermost first."""
+    return [path[:end] for end, sign in enumerate(path) if sign == "/"]
 
 
 def git_hash(body: bytes) -> str:

@@ -1,0 +1,163 @@
+"""Measure how long packing a corpus takes beside the bare tokenizers library on the same texts, and how full the blocks are.
+
+    python benchmarks/packing.py --json OUT
+
+Web-like German documents (`web_documents.py`) are written as a corpus, and a byte-level BPE tokenizer with 32,000 entries, as
+many as Mistral's has, is trained on a part of them. Then by turns, several times, in one process and with all cores:
+- ours: `pack_corpus`, the work of the asset `cpt_corpus`: reading the files, drawing what is held out, tokenising, cutting into blocks of 4,096 tokens,
+  writing the parts and joining them;
+- bare: `Tokenizer.encode_batch_fast` on the same texts in the same order, which are in memory already, a batch of as many documents at a time. What it
+  returns is thrown away.
+Which of them begins changes from turn to turn. `ratio` is ours to bare by the clock, `processor_ratio` by processor time, both of the medians.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import tokenizers
+from processes import commit
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from web_documents import write_web
+
+from definemed_pipeline.artifacts.build import Draft, build
+from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manifest
+from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.settings import as_json, section_digest
+from definemed_pipeline.training.cpt_corpus import pack_corpus, use_all_cores
+from definemed_pipeline.training.documents import DOCUMENTS_AT_ONCE
+from definemed_pipeline.training.encoding import DocumentEncoder
+from definemed_pipeline.training.settings import CptCorpusSettings
+
+VOCABULARY, LEARNT_FROM = 32_000, 10_000  # documents
+END = "<|endoftext|>"
+ROWS_PER_FILE, ROWS_PER_GROUP = 200_000, 10_000  # as the corpus has
+PARTITION = "bpe"
+SECTION = CptCorpusSettings()
+
+
+def train_bpe(texts: list[str], folder: Path) -> None:
+    """Train a byte-level BPE tokenizer and save it as a base model's folder, as far as packing needs one."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps({"vocab_size": VOCABULARY}), "utf-8")
+
+
+def artifact(store: Store, asset: str, work: Callable[[Draft[Any]], None], *inputs: Manifest, partition: str) -> Manifest:
+    """Build an artifact, again if it is there."""
+    identity = Identity(
+        asset=asset,
+        partition=partition,
+        code_version="benchmark",
+        settings=as_json(SECTION),
+        settings_digest=section_digest(SECTION),
+        inputs=tuple(manifest.as_input() for manifest in inputs),
+    )
+    return build(store, identity, work, settings=SECTION, recipe="benchmark", run_id="benchmark", force=True).manifest
+
+
+def timed(work: Callable[[], Any]) -> dict[str, float]:
+    """Call and return seconds by the clock and of the processors."""
+    clock, processor = time.perf_counter(), time.process_time()
+    work()
+    return {"seconds": time.perf_counter() - clock, "processor_seconds": time.process_time() - processor}
+
+
+def measure(documents: int, repetitions: int, folder: Path) -> dict[str, Any]:
+    """Prepare corpus and tokenizer, measure both sides by turns, and return the figures."""
+    words = write_web(folder / "web.parquet", documents, seed=0)["words"]
+    web = pl.read_parquet(folder / "web.parquet")
+    texts = web["text"].to_list()
+    store = Store(str(folder / "lake"))
+
+    def write_corpus(draft: Draft[Any]) -> None:
+        (draft.folder / "data").mkdir()
+        for number, share in enumerate(web.iter_slices(ROWS_PER_FILE)):
+            path = draft.folder / "data" / f"finemed_de-{number:05}.parquet"
+            share.write_parquet(path, compression_level=3, row_group_size=ROWS_PER_GROUP)
+
+    base = artifact(
+        store, "base_models", lambda draft: train_bpe(texts[:LEARNT_FROM], draft.folder / "model"), partition=PARTITION
+    )
+    corpus = artifact(store, "finemed_de", write_corpus, partition=UNPARTITIONED)
+    encoder = DocumentEncoder(store.folder(base) / "model")
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "bare": []}
+    metrics: dict[str, Any] = {}
+
+    def ours(draft: Draft[Any]) -> None:
+        found["ours"].append(timed(lambda: pack_corpus(draft)))
+        metrics.update(draft.metrics)
+
+    def bare() -> None:
+        for start in range(0, documents, DOCUMENTS_AT_ONCE):
+            encoder.tokenizer.encode_batch_fast(texts[start : start + DOCUMENTS_AT_ONCE], add_special_tokens=True)
+
+    for turn in range(repetitions):
+        sides = [
+            lambda: artifact(store, "cpt_corpus", ours, base, corpus, partition=PARTITION),
+            lambda: found["bare"].append(timed(bare)),
+        ]
+        for side in sides if turn % 2 else sides[::-1]:
+            side()
+        print(f"turn {turn + 1}: " + ", ".join(f"{name} {runs[-1]['seconds']:.1f} s" for name, runs in found.items()), flush=True)
+    return {**figures(found, metrics), "documents": documents, "mean_words": round(words.mean(), 1), "turns": found}
+
+
+def figures(found: dict[str, list[dict[str, float]]], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Put the medians of both sides beside each other."""
+    median = {
+        (side, what): statistics.median(run[what] for run in runs)
+        for side, runs in found.items()
+        for what in ("seconds", "processor_seconds")
+    }
+    return {
+        "tokens": metrics["tokens"],
+        "ours_tokens_per_s": round(metrics["tokens"] / median["ours", "seconds"]),
+        "bare_tokens_per_s": round(metrics["tokens"] / median["bare", "seconds"]),
+        "ratio": round(median["ours", "seconds"] / median["bare", "seconds"], 3),
+        "processor_ratio": round(median["ours", "processor_seconds"] / median["bare", "processor_seconds"], 3),
+        "packing_efficiency": metrics["packing_efficiency"],
+        "blocks": metrics["blocks"],
+        "sequence_length": metrics["sequence_length"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=30_000)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="where the corpus and the lake go (default: the system's temporary folder)")
+    parser.add_argument("--json", type=Path, required=True, help="where the figures go")
+    arguments = parser.parse_args()
+    use_all_cores()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        found = {
+            "cores": len(os.sched_getaffinity(0)),
+            "machine": platform.machine(),
+            "versions": {"python": platform.python_version(), "tokenizers": tokenizers.__version__},
+            "commit": commit(),
+            **measure(arguments.documents, arguments.repetitions, Path(folder)),
+        }
+    arguments.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    print(json.dumps({name: value for name, value in found.items() if name != "turns"}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
