@@ -31,6 +31,7 @@ WORK = LAYERS[6]
 TRAINING_MAY_IMPORT = {
     "torch", "transformers", "accelerate", "peft", "numpy", "pyarrow", "tokenizers", "safetensors", "dagster_pipes",
     "huggingface_hub", "fsspec", "filelock", "jinja2", "definemed_pipeline",
+    "liger_kernel",  # where it is installed
 }  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 

@@ -124,7 +124,9 @@ def train_model(job: TrainingJob, report: Callable[[str], None]) -> Outcome | No
     _write_rows(job.output / "perplexity.jsonl", trained.perplexities)
     used = {name: value for name, value in dataclasses.asdict(acceleration).items() if name != "reasons"}
     metrics = _metrics(chosen, blocks, optimisation, trained)
-    return Outcome(metrics={**metrics, "device": Device.found(device).name, "processes": _processes(), **used}, speed=trained.speed)
+    return Outcome(
+        metrics={**metrics, "device": Device.found(device).name, "processes": _processes(), **used}, speed=trained.speed
+    )
 
 
 def _processes() -> int:
@@ -195,7 +197,9 @@ def _metrics(
         **{f"held_out_perplexity_{name}_base": value for name, value in first.items() if name != "step"},
         **{f"held_out_perplexity_{name}": value for name, value in last.items() if name != "step"},
         "tokens_per_s": round(statistics.median(speeds)),
-        "mfu": None if any(row["mfu"] is None for row in trained.speed) else statistics.median(row["mfu"] for row in trained.speed),
+        "mfu": None
+        if any(row["mfu"] is None for row in trained.speed)
+        else statistics.median(row["mfu"] for row in trained.speed),
         "peak_memory_gib": max(row["memory_gib"] for row in trained.speed),
     }
 

@@ -23,8 +23,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerContr
 
 from definemed_pipeline.errors import StoppedError, UserError
 from definemed_pipeline.training.batches import Batch
-from definemed_pipeline.training.checkpoints import Checkpoints, training_tensors
 from definemed_pipeline.training.blocks import PackedBlocks
+from definemed_pipeline.training.checkpoints import Checkpoints, training_tensors
 from definemed_pipeline.training.perplexity import Collate, perplexity
 from definemed_pipeline.training.settings import Precision, TrainingExecutionSettings
 from definemed_pipeline.training.telemetry import DivergenceWatch, Telemetry

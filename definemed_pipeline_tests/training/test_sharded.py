@@ -1,0 +1,82 @@
+"""A model that two processes share trains as in one: with every acceleration, whole and with an adapter."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config
+
+from definemed_pipeline.model_folder import load_model
+from definemed_pipeline.training.lora import ADAPTER_FILES
+
+pytestmark = pytest.mark.slow
+MODULE = "definemed_pipeline_tests.training.train_sharded"
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "initializer_range": 0.2,
+}
+
+
+WHOLE = {
+    "plain": {},
+    "full checkpointing": {"activation_checkpointing": "full"},
+    "selective checkpointing, fused loss": {"activation_checkpointing": "selective", "fused_loss": "chunked"},
+    "compiled": {"compile": True, "activation_checkpointing": "selective", "fused_loss": "chunked"},
+}
+ADAPTER = {"adapter": {"rank": 4}, "compiled adapter": {"rank": 4, "compile": True, "activation_checkpointing": "full"}}
+
+
+@pytest.fixture(scope="module", params=["qwen2, tied", "mistral"])
+def trained(request, tmp_path_factory) -> Path:
+    """Train in one process and in two; the folder holds `base`, and each training in `1` or `2`."""
+    folder = tmp_path_factory.mktemp("sharded")
+    config = Qwen2Config(**SHAPE, tie_word_embeddings=True) if "qwen2" in request.param else MistralConfig(**SHAPE)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "base")
+    train(folder, 1, {name: {**WHOLE, **ADAPTER}[name] for name in ("plain", "adapter")})
+    train(folder, 2, {**WHOLE, **ADAPTER})
+    return folder
+
+
+def train(folder: Path, processes: int, trainings: dict[str, dict[str, Any]]) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    arguments = [str(folder / "base"), str(folder / str(processes)), json.dumps(trainings)]
+    done = subprocess.run([sys.executable, *launcher, "-m", MODULE, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def assert_equal_training(one: Path, other: Path) -> None:
+    logs = [json.loads((out / "log.json").read_text("utf-8")) for out in (one, other)]
+    assert logs[1] == [pytest.approx(row, rel=1e-4) for row in logs[0]]
+    weights = [load_model(out / "model").state_dict() for out in (one, other)]
+    for name, weight in weights[0].items():
+        assert torch.allclose(weights[1][name], weight, atol=1e-4), name
+
+
+@pytest.mark.parametrize("way", WHOLE)
+def test_two_processes_train_as_one_does(trained, way) -> None:
+    assert_equal_training(trained / "1" / "plain", trained / "2" / way)
+
+
+@pytest.mark.parametrize("way", ADAPTER)
+def test_an_adapter_is_trained_alike_by_two_processes_and_merged_by_each_into_its_part(trained, way) -> None:
+    together = trained / "2" / way
+    assert_equal_training(trained / "1" / "adapter", together)
+    for name in ADAPTER_FILES:
+        assert (together / "adapter-0" / name).read_bytes() == (together / "adapter-1" / name).read_bytes()
+    base, ids = load_model(trained / "base"), torch.arange(12)[None]
+    with torch.no_grad():
+        merged, before = load_model(together / "model").eval()(ids).logits, base.eval()(ids).logits
+        adapted = PeftModel.from_pretrained(base, together / "adapter-0").eval()(ids).logits
+    assert torch.allclose(adapted, merged, atol=1e-4)
+    assert not torch.allclose(before, merged, atol=1e-2)
