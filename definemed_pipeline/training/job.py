@@ -105,7 +105,7 @@ def train_model(job: TrainingJob, report: Callable[[str], None]) -> Outcome | No
         checkpoints=checkpoints,
         telemetry=Telemetry(pace, rows=job.checkpoints / "progress.jsonl", report=report) if leads else None,
         evaluation=Evaluation(
-            held_out={path.name: PackedBlocks(path) for path in sorted((job.corpus / "held_out").iterdir())},
+            held_out=_held_out(job.corpus),
             every=chosen.evaluate_every,
             blocks=chosen.evaluation_blocks,
             keep_best=chosen.keep == "best",
@@ -127,6 +127,12 @@ def train_model(job: TrainingJob, report: Callable[[str], None]) -> Outcome | No
     return Outcome(
         metrics={**metrics, "device": Device.found(device).name, "processes": _processes(), **used}, speed=trained.speed
     )
+
+
+def _held_out(corpus: Path) -> dict[str, PackedBlocks]:
+    """Return the held-out sets that hold something, the corpus' own first."""
+    sets = {path.name: PackedBlocks(path) for path in sorted((corpus / "held_out").iterdir())}
+    return {name: blocks for name, blocks in sets.items() if len(blocks)}
 
 
 def _processes() -> int:

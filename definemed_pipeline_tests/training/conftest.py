@@ -100,9 +100,7 @@ def cpt_settings() -> CptCheckpointsSettings:
         epochs=2,
         learning_rate=1e-2,
         warmup_steps=2,
-        batch_size=2,
+        global_batch_size=2,
         precision="float32",
-        activation_checkpointing=False,
-        checkpoint_every=3,
-        held_out_share=0.1,
+        evaluate_every=4,
     )
