@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from definemed_pipeline import model_folder
@@ -107,7 +108,7 @@ def _while_lacking(batches: Iterator[Batch], division: GeneralDivision) -> Itera
             return
 
 
-def _block_format(model: Any, encoder: DocumentEncoder, chosen: CptCorpusSettings) -> BlockFormat:
+def _block_format(model: Path, encoder: DocumentEncoder, chosen: CptCorpusSettings) -> BlockFormat:
     vocabulary_size = model_folder.vocabulary_size(model)
     if encoder.largest_id >= vocabulary_size:
         raise UserError(
