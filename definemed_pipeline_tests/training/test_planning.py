@@ -101,9 +101,7 @@ def test_what_needs_only_fewer_blocks_at_once_is_told_the_most_that_fit():
     usable = usable_bytes(79)
     changes = [one.change for one in what_would_fit(QWEN, layout, global_batch_size=128, usable=usable)]
     fitting = [
-        size
-        for size in (8, 4, 2, 1)
-        if memory_per_gpu(QWEN, dataclasses.replace(layout, micro_batch_size=size)).total <= usable
+        size for size in (8, 4, 2, 1) if memory_per_gpu(QWEN, dataclasses.replace(layout, micro_batch_size=size)).total <= usable
     ]
     assert changes[0] == f"micro_batch_size {fitting[0]}"
 
