@@ -51,7 +51,7 @@ Figures = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True, help="where the figures go")
-    parser.add_argument("--models", nargs="+", default=packaged_names(), help="packaged models (default: all)")
+    parser.add_argument("--models", nargs="*", default=packaged_names(), help="packaged models (default: all)")
     parser.add_argument("--sequence-length", type=int, default=4096, help="default: 4096")
     parser.add_argument("--lake", help="a lake whose trainings are held against the plan of --recipe")
     parser.add_argument("--recipe", default="demo", help="default: demo")

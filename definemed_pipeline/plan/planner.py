@@ -242,7 +242,8 @@ class _Planner:
         if not same or trained.identity.settings["precision"] != self.training.precision:
             return None
         rate = trained.metrics["tokens_per_s"] / trained.metrics.get("processes", 1)
-        return Sourced(value=rate, source="measured in the last training, cpt_checkpoints in the lake")
+        device = trained.metrics.get("device", "a device that was not recorded")
+        return Sourced(value=rate, source=f"measured on {device}, cpt_checkpoints in the lake")
 
     def _built(self, asset: str, partition: str, section: Any) -> Manifest | None:
         """Return the latest artifact where it was built with the recipe's section as it is now."""

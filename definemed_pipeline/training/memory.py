@@ -5,11 +5,12 @@ Bytes, with P weights on N processes. Everything that is trained is kept in floa
     weights         4 P / N; frozen ones, beside adapters, in the precision that is computed in
     gradients       4 P / N, of what is trained
     moments         8 P / N, Adam's two, of what is trained. Adapters are whole on every process
-    compute copies  one process: autocast casts each matrix to bf16 and keeps it until the pass is over, 2 for each of its weights. Several
-                    (FSDP2): the head and two layers, the one that computes and the next, gathered in the precision that is computed in
+    compute copies  one process: autocast casts each matrix to bf16, 2 for each of its weights, and keeps it until the forward pass is over, or,
+                    where nothing is computed again, the backward pass. Several (FSDP2): the head and two layers, the one that computes
+                    and the next, gathered in the precision that is computed in
     activations     what the forward pass leaves for the backward pass (below)
-    working memory  the largest of: the loss; the gradient of the head as it is computed, reduced and added; with recomputation one layer's
-                    activations, and its largest gradient
+    working memory  the largest of: the loss, with the gradient of the head as it is computed, reduced and added; with recomputation, the
+                    logits beside autocast's copies, or one layer's activations and its largest gradient
 
 Activations of one token in one layer, for e bytes a number (2 in bf16), hidden size h, query size q, key and value size k, intermediate size i,
 a heads and sequences of s tokens. It is Korthikanti et al. 2022 (arXiv 2205.05198, section 4) for a gated feed-forward, RMSNorm in float32,
@@ -25,7 +26,8 @@ Activation checkpointing "none" keeps all of it. "full" keeps each layer's input
 "selective" also keeps the results of the matrix products and of attention, e (2 q + 2 k + 2 h + 2 i) + 4 a.
 
 The loss has float32 log-probabilities, and two gradients of that size at the beginning of the backward pass: 12 bytes for each token and entry of the
-vocabulary. The fused loss has them for FUSED_ROWS tokens at a time. An evaluation holds the logits of one sequence, and no gradients.
+vocabulary. The forward pass has the logits, as computed and in float32, and the log-probabilities, e + 8. The fused loss has them for FUSED_ROWS
+tokens at a time. An evaluation has the logits of one sequence, fused or not, and no gradients.
 
 Left out are the device's context, communication buffers and what the allocator cannot use, for which `planning` sets a share aside, and what
 adapters keep of their inputs. Compiled layers keep less than this.
@@ -120,7 +122,7 @@ def memory_per_gpu(shape: ModelShape, layout: Layout) -> MemoryPerGpu:
         compute_copies=_compute_copies(shape, layout),
         activations=_kept_activations(shape, layout),
         working_memory=_working_memory(shape, layout),
-        evaluation=(layout.number_bytes + 2 * FLOAT32) * shape.vocabulary_size * layout.sequence_length,
+        evaluation=_passing_copies(shape, layout) + _logits(shape, layout, layout.sequence_length),
     )
 
 
@@ -160,22 +162,36 @@ def _kept_activations(shape: ModelShape, layout: Layout) -> float:
 def _compute_copies(shape: ModelShape, layout: Layout) -> float:
     if layout.processes > 1:
         return layout.number_bytes * (shape.embedding_parameters + 2 * shape.layer_parameters)
-    return BFLOAT16 * shape.matrix_parameters if layout.is_autocast else 0
+    if not layout.is_autocast:
+        return 0
+    return BFLOAT16 * shape.matrix_parameters - _passing_copies(shape, layout)
+
+
+def _passing_copies(shape: ModelShape, layout: Layout) -> float:
+    """Return the bytes of the copies that autocast drops when the forward pass is over: those of layers that are computed again."""
+    is_passing = layout.is_autocast and layout.activation_checkpointing != "none"
+    return BFLOAT16 * shape.layers * shape.layer_matrix_parameters if is_passing else 0
+
+
+def _logits(shape: ModelShape, layout: Layout, tokens: int) -> float:
+    """Return the bytes that the loss has at the end of the forward pass."""
+    return (layout.number_bytes + 2 * FLOAT32) * shape.vocabulary_size * tokens
 
 
 def _working_memory(shape: ModelShape, layout: Layout) -> float:
     """Return the bytes of what is there for a short time only, at the moment when it is most."""
-    logits = shape.vocabulary_size * layout.tokens
     head_gradient = _gradient_in_flight(layout) * shape.embedding_parameters
+    tokens = min(FUSED_ROWS, layout.tokens) if layout.fused_loss else layout.tokens
+    loss = LOSS_BYTES * shape.vocabulary_size * tokens
     if layout.fused_loss:
-        loss = LOSS_BYTES * shape.vocabulary_size * min(FUSED_ROWS, layout.tokens) + head_gradient
+        loss += head_gradient
     else:
-        loss = max(LOSS_BYTES * logits, layout.number_bytes * logits + head_gradient)
+        loss = max(loss, layout.number_bytes * shape.vocabulary_size * tokens + head_gradient)
     if layout.activation_checkpointing == "none":
         return loss
     largest = shape.layer_parameters if layout.processes > 1 else shape.intermediate_size * shape.hidden_size
     layer = layer_activations(shape, layout) * layout.tokens + _gradient_in_flight(layout) * largest
-    return max(loss, layer)
+    return max(loss, layer, _passing_copies(shape, layout) + _logits(shape, layout, tokens))
 
 
 def _gradient_in_flight(layout: Layout) -> int:

@@ -24,4 +24,4 @@ def test_the_command_says_that_it_read_the_lake(finished: Workplace) -> None:
     done = finished.definemed("plan", finished.recipe)
     assert "assumed: one GPU" in done.stdout
     assert done.stdout.count("cpt_corpus in the lake") >= 2
-    assert done.stdout.count("measured in the last training, cpt_checkpoints in the lake") == 2
+    assert done.stdout.count("measured on CPU, cpt_checkpoints in the lake") == 2

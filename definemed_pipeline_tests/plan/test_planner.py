@@ -95,9 +95,10 @@ def test_a_rate_of_the_caller_comes_first_then_the_measured_one_then_the_assumed
     assumed = plans_of(store, "paper")["qwen2.5-7b"]
     assert assumed.rate.value == pytest.approx(ASSUMED_MFU * H100.bf16_flops_per_s / assumed.flops.model)
     section = load_recipe("paper").cpt_checkpoints
-    built("paper", "cpt_checkpoints", section, partition="qwen2.5-7b", tokens_per_s=40_000, processes=8)
+    built("paper", "cpt_checkpoints", section, partition="qwen2.5-7b", tokens_per_s=40_000, processes=8, device="NVIDIA H200")
     measured = plans_of(store, "paper")["qwen2.5-7b"].rate
     assert (measured.value, measured.is_assumed) == (5_000, False)
+    assert measured.source == "measured on NVIDIA H200, cpt_checkpoints in the lake"
     assert plans_of(store, "paper", tokens_per_s=7_000)["qwen2.5-7b"].rate.value == 7_000
     half = plans_of(store, "paper", mfu=0.5)["qwen2.5-7b"]
     assert half.rate.value == pytest.approx(0.5 * H100.bf16_flops_per_s / half.flops.model)

@@ -1,12 +1,18 @@
 """Memory: what the formulas say is what real tensors take, in training steps of small models on the processor."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from peft import LoraConfig, inject_adapter_in_model
+from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
 from torch.distributed._tools.mem_tracker import MemTracker, _MemRefType
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -21,13 +27,20 @@ TINY = {
     "num_key_value_heads": 2,
     "vocab_size": 101,
 }
+SMALL = {
+    "model_type": "qwen2",
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 6000,
+}
 ARCHITECTURES = [{"model_type": "qwen2"}, {"model_type": "mistral", "head_dim": 12}]
 MODES = {
     "float32": {"precision": "float32"},
     "autocast": {"precision": "bfloat16"},
     "bf16 copies": {"precision": "bfloat16", "processes": 2},  # as FSDP computes
 }
-GIB = 2**30
 
 
 def layout_of(**changes: Any) -> Layout:
@@ -168,15 +181,48 @@ def test_the_peak_of_a_real_step_is_met_within_five_per_cent(mode, checkpointing
         fused_loss=False,
         **MODES[mode],
     )
-    config = {"model_type": "qwen2", "hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 8}
-    config |= {"num_key_value_heads": 2, "vocab_size": 6000}
-    shape, model = build(config, 3, layout, "sdpa")
+    shape, model = build(SMALL, 3, layout, "sdpa")
     optimiser = torch.optim.AdamW(model.parameters(), foreach=False)
     forward(model, layout).backward()
     optimiser.step()
     tracker = MemTracker()
     tracker.track_external(model, optimiser, *(one.grad for one in model.parameters()))
     with tracker:
+        forward(model, layout).backward()
+    measured = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+    assert memory_per_gpu(shape, layout).total == pytest.approx(measured, rel=0.05)
+
+
+@pytest.fixture
+def four_processes() -> Iterator[DeviceMesh]:
+    """This process as the first of four, the messages between which are faked: they arrive at once and say nothing."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
+    yield init_device_mesh("cpu", (4,))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+def test_the_peak_of_a_sharded_step_is_met_within_five_per_cent(four_processes, checkpointing):
+    """FSDP2 in the groups that transformers makes: embedding, each layer, and the last norm with the head, which stay gathered."""
+    layout = Layout(
+        micro_batch_size=2,
+        sequence_length=256,
+        processes=4,
+        activation_checkpointing=checkpointing,
+        fused_loss=False,
+    )
+    shape, model = build(SMALL, 4, dataclasses.replace(layout, processes=1), "sdpa")
+    policy = {"mesh": four_processes, "mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)}
+    for part in (model.model.embed_tokens, *model.model.layers):
+        fully_shard(part, **policy)
+    fully_shard([model.model.norm, model.lm_head], reshard_after_forward=False, **policy)
+    fully_shard(model, **policy)
+    optimiser = torch.optim.AdamW(model.parameters(), foreach=False)
+    tracker = FSDPMemTracker(model, optimiser)
+    with tracker:
+        forward(model, layout).backward()
+        optimiser.step()
+        tracker.reset_mod_stats()
         forward(model, layout).backward()
     measured = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
     assert memory_per_gpu(shape, layout).total == pytest.approx(measured, rel=0.05)
@@ -204,5 +250,6 @@ def test_the_fused_loss_does_not_grow_with_the_batch():
     shape = shape_named("qwen2.5-7b")
     one, four = (memory_per_gpu(shape, Layout(micro_batch_size=n, sequence_length=4096)).working_memory for n in (1, 4))
     assert one == four
-    plain = Layout(micro_batch_size=4, sequence_length=4096, fused_loss=False)
-    assert memory_per_gpu(shape, plain).working_memory == LOSS_BYTES * shape.vocabulary_size * plain.tokens
+    whole = [Layout(micro_batch_size=n, sequence_length=4096, processes=2, fused_loss=False) for n in (1, 4)]
+    one, four = (memory_per_gpu(shape, layout).working_memory for layout in whole)
+    assert four == 4 * one == LOSS_BYTES * shape.vocabulary_size * whole[1].tokens
