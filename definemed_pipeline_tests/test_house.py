@@ -30,7 +30,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 WORK = LAYERS[6]
 TRAINING_MAY_IMPORT = {
     "torch", "transformers", "accelerate", "peft", "numpy", "pyarrow", "tokenizers", "safetensors", "dagster_pipes",
-    "huggingface_hub", "fsspec", "filelock", "jinja2", "definemed_pipeline",
+    "huggingface_hub", "fsspec", "filelock", "jinja2", "tqdm", "definemed_pipeline",
     "liger_kernel",  # where it is installed
 }  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))

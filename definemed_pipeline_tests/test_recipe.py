@@ -35,7 +35,7 @@ def test_the_paper_recipe_holds_what_the_paper_published():
     assert paper.medical_classifier.target_precision == 0.95
     assert (paper.cpt_checkpoints.epochs, paper.cpt_checkpoints.warmup_steps) == (2, 500)
     assert paper.cpt_checkpoints.precision == "bfloat16"
-    assert paper.cpt_checkpoints.activation_checkpointing
+    assert paper.compute.training.activation_checkpointing == "full"
     assert paper.merged_models.method == "slerp"
     repositories = [one.repository.split("/")[1] for one in paper.base_models.values()]
     assert repositories == ["Qwen2.5-7B-Instruct", "Mistral-7B-Instruct-v0.3", "Mistral-Small-24B-Instruct-2501"]

@@ -50,7 +50,7 @@ def test_a_folder_names_each_model_file_as_a_source(tmp_path) -> None:
 
 
 def test_what_runs_outside_payloads_imports_neither_torch_nor_transformers() -> None:
-    light = ("settings", "encoding", "packing", "blocks", "cpt_corpus", "checkpoints", "provide_base_model")
+    light = ("settings", "encoding", "packing", "blocks", "cpt_corpus", "provide_base_model")
     imports = "; ".join(f"import definemed_pipeline.{name}" for name in ("model_folder", *(f"training.{one}" for one in light)))
     heavy = "sorted({'torch', 'transformers', 'polars', 'dagster', 'pydantic'} & set(sys.modules))"
     done = subprocess.run(
