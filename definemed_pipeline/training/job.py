@@ -152,13 +152,17 @@ def _load(job: TrainingJob) -> PreTrainedModel:
 
 
 def _pace(job: TrainingJob, blocks: PackedBlocks, device: torch.device) -> Pace:
-    """Return what a step is worth; without the FLOPs where nobody knows the device's peak."""
+    """Return what a step is worth; without the FLOPs where the device's peak or the model's shape is not known."""
     tokens = job.settings.global_batch_size * blocks.sequence_length
     peak = peak_flops_per_s(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-    if peak is None:
+    try:
+        shape = read_shape(model_folder.read_json(job.base / "config.json"), origin=job.name)
+    except UserError:  # an architecture whose FLOPs we cannot count; it trains all the same
+        shape = None
+    if peak is None or shape is None:
         return Pace(tokens_per_step=tokens)
     flops = training_flops_per_token(
-        read_shape(model_folder.read_json(job.base / "config.json"), origin=job.name),
+        shape,
         attended_length=blocks.mean_attended_length,
         adapter_rank=job.settings.lora.rank if job.settings.lora else None,
     )

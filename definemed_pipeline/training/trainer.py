@@ -26,6 +26,7 @@ from definemed_pipeline.training.batches import Batch
 from definemed_pipeline.training.blocks import PackedBlocks
 from definemed_pipeline.training.checkpoints import Checkpoints, training_tensors
 from definemed_pipeline.training.perplexity import Collate, perplexity
+from definemed_pipeline.training.planning import blocks_at_once
 from definemed_pipeline.training.settings import Precision, TrainingExecutionSettings
 from definemed_pipeline.training.telemetry import DivergenceWatch, Telemetry
 
@@ -301,12 +302,13 @@ class _Milestones(TrainerCallback):
 
 def _arguments(optimisation: Optimisation, execution: TrainingExecutionSettings, output: Path) -> TrainingArguments:
     on_gpu = torch.cuda.is_available()
-    micro_batch_size, accumulation = _micro_batches(optimisation.global_batch_size, execution.micro_batch_size)
+    processes = dist.get_world_size() if dist.is_initialized() else 1
+    at_once = blocks_at_once(optimisation.global_batch_size, processes=processes, at_most=execution.micro_batch_size)
     return TrainingArguments(
         output_dir=str(output),
         max_steps=optimisation.steps,
-        per_device_train_batch_size=micro_batch_size,
-        gradient_accumulation_steps=accumulation,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=optimisation.global_batch_size // (processes * at_once),
         optim="adamw_torch_fused",
         learning_rate=optimisation.learning_rate,
         lr_scheduler_type="linear",
@@ -328,19 +330,6 @@ def _arguments(optimisation: Optimisation, execution: TrainingExecutionSettings,
         disable_tqdm=True,  # Telemetry has its own
         seed=optimisation.seed,
     )
-
-
-def _micro_batches(global_batch_size: int, at_most: int) -> tuple[int, int]:
-    """Return how many blocks a process takes at once, and how often before it steps."""
-    processes = dist.get_world_size() if dist.is_initialized() else 1
-    share, rest = divmod(global_batch_size, processes)
-    if rest:
-        raise UserError(
-            f"cpt_checkpoints.global_batch_size is {global_batch_size}, which {processes} processes cannot share evenly; "
-            "take a multiple, or set compute.training.processes"
-        )
-    size = max(size for size in range(1, min(share, at_most) + 1) if share % size == 0)
-    return size, share // size
 
 
 def _any_process(answer: bool, device: torch.device) -> bool:
