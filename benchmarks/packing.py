@@ -2,8 +2,8 @@
 
     python benchmarks/packing.py --json OUT
 
-Web-like German documents (`web_documents.py`) are written as a corpus, and a byte-level BPE tokenizer with 32,000 entries, as
-many as Mistral's has, is trained on a part of them. Then by turns, several times, in one process and with all cores:
+Web-like German documents (`web_documents.py`) are written as a corpus, and a byte-level BPE tokenizer with 32,000 entries, as many as Mistral's has, is
+trained on a part of them. Then by turns, several times, each time in a fresh process and with all cores:
 - ours: `pack_corpus`, the work of the asset `cpt_corpus`: reading the files, drawing what is held out, tokenising, cutting into blocks of 4,096 tokens,
   writing the parts and joining them;
 - bare: `Tokenizer.encode_batch_fast` on the same texts in the same order, which are in memory already, a batch of as many documents at a time. What it
@@ -16,6 +16,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,12 +42,32 @@ from definemed_pipeline.training.settings import CptCorpusSettings
 VOCABULARY, LEARNT_FROM = 32_000, 10_000  # documents
 END = "<|endoftext|>"
 ROWS_PER_FILE, ROWS_PER_GROUP = 200_000, 10_000  # as the corpus has
-PARTITION = "bpe"
+PARTITION, RECIPE = "bpe", "benchmark"
 SECTION = CptCorpusSettings()
+SIDES = ("ours", "bare")
+
+
+def prepare(documents: int, folder: Path) -> float:
+    """Write the documents, the corpus and the tokenizer; return the mean number of words."""
+    words = write_web(folder / "web.parquet", documents, seed=0)["words"]
+    web = pl.read_parquet(folder / "web.parquet")
+
+    def write_corpus(draft: Draft[Any]) -> None:
+        (draft.folder / "data").mkdir()
+        for number, share in enumerate(web.iter_slices(ROWS_PER_FILE)):
+            path = draft.folder / "data" / f"finemed_de-{number:05}.parquet"
+            share.write_parquet(path, compression_level=3, row_group_size=ROWS_PER_GROUP)
+
+    store = Store(str(folder / "lake"))
+    artifact(store, "finemed_de", write_corpus, partition=UNPARTITIONED)
+    artifact(
+        store, "base_models", lambda draft: train_bpe(web["text"].head(LEARNT_FROM).to_list(), draft.folder), partition=PARTITION
+    )
+    return float(words.mean())
 
 
 def train_bpe(texts: list[str], folder: Path) -> None:
-    """Train a byte-level BPE tokenizer and save it as a base model's folder, as far as packing needs one."""
+    """Train a byte-level BPE tokenizer and save it as a base model, as far as packing needs one."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -55,9 +77,9 @@ def train_bpe(texts: list[str], folder: Path) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    folder.mkdir()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "config.json").write_text(json.dumps({"vocab_size": VOCABULARY}), "utf-8")
+    (folder / "model").mkdir()
+    tokenizer.save(str(folder / "model" / "tokenizer.json"))
+    (folder / "model" / "config.json").write_text(json.dumps({"vocab_size": VOCABULARY}), "utf-8")
 
 
 def artifact(store: Store, asset: str, work: Callable[[Draft[Any]], None], *inputs: Manifest, partition: str) -> Manifest:
@@ -70,7 +92,29 @@ def artifact(store: Store, asset: str, work: Callable[[Draft[Any]], None], *inpu
         settings_digest=section_digest(SECTION),
         inputs=tuple(manifest.as_input() for manifest in inputs),
     )
-    return build(store, identity, work, settings=SECTION, recipe="benchmark", run_id="benchmark", force=True).manifest
+    return build(store, identity, work, settings=SECTION, recipe=RECIPE, run_id="benchmark", force=True).manifest
+
+
+def measure(side: str, folder: Path) -> dict[str, Any]:
+    """Do one side's work on what was prepared; return its seconds by the clock and of the processors, and what ours tells of itself."""
+    store = Store(str(folder / "lake"))
+    base, corpus = store.require(RECIPE, "base_models", PARTITION), store.require(RECIPE, "finemed_de")
+    if side == "ours":
+        found: dict[str, Any] = {}
+
+        def pack(draft: Draft[Any]) -> None:
+            found.update(timed(lambda: pack_corpus(draft)), metrics=draft.metrics)
+
+        artifact(store, "cpt_corpus", pack, base, corpus, partition=PARTITION)
+        return found
+    tokenizer = DocumentEncoder(store.folder(base) / "model").tokenizer
+    texts = pl.read_parquet(folder / "web.parquet", columns=["text"])["text"].to_list()
+
+    def encode() -> None:
+        for start in range(0, len(texts), DOCUMENTS_AT_ONCE):
+            tokenizer.encode_batch_fast(texts[start : start + DOCUMENTS_AT_ONCE], add_special_tokens=True)
+
+    return timed(encode)
 
 
 def timed(work: Callable[[], Any]) -> dict[str, float]:
@@ -80,48 +124,21 @@ def timed(work: Callable[[], Any]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - clock, "processor_seconds": time.process_time() - processor}
 
 
-def measure(documents: int, repetitions: int, folder: Path) -> dict[str, Any]:
-    """Prepare corpus and tokenizer, measure both sides by turns, and return the figures."""
-    words = write_web(folder / "web.parquet", documents, seed=0)["words"]
-    web = pl.read_parquet(folder / "web.parquet")
-    texts = web["text"].to_list()
-    store = Store(str(folder / "lake"))
-
-    def write_corpus(draft: Draft[Any]) -> None:
-        (draft.folder / "data").mkdir()
-        for number, share in enumerate(web.iter_slices(ROWS_PER_FILE)):
-            path = draft.folder / "data" / f"finemed_de-{number:05}.parquet"
-            share.write_parquet(path, compression_level=3, row_group_size=ROWS_PER_GROUP)
-
-    base = artifact(
-        store, "base_models", lambda draft: train_bpe(texts[:LEARNT_FROM], draft.folder / "model"), partition=PARTITION
-    )
-    corpus = artifact(store, "finemed_de", write_corpus, partition=UNPARTITIONED)
-    encoder = DocumentEncoder(store.folder(base) / "model")
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "bare": []}
-    metrics: dict[str, Any] = {}
-
-    def ours(draft: Draft[Any]) -> None:
-        found["ours"].append(timed(lambda: pack_corpus(draft)))
-        metrics.update(draft.metrics)
-
-    def bare() -> None:
-        for start in range(0, documents, DOCUMENTS_AT_ONCE):
-            encoder.tokenizer.encode_batch_fast(texts[start : start + DOCUMENTS_AT_ONCE], add_special_tokens=True)
-
+def take_turns(repetitions: int, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Measure both sides by turns, each in a process of its own."""
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for turn in range(repetitions):
-        sides = [
-            lambda: artifact(store, "cpt_corpus", ours, base, corpus, partition=PARTITION),
-            lambda: found["bare"].append(timed(bare)),
-        ]
-        for side in sides if turn % 2 else sides[::-1]:
-            side()
-        print(f"turn {turn + 1}: " + ", ".join(f"{name} {runs[-1]['seconds']:.1f} s" for name, runs in found.items()), flush=True)
-    return {**figures(found, metrics), "documents": documents, "mean_words": round(words.mean(), 1), "turns": found}
+        for side in SIDES if turn % 2 else SIDES[::-1]:
+            command = [sys.executable, __file__, "--side", side, "--folder", str(folder)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+            found[side].append(json.loads(done.stdout))
+        print(f"turn {turn + 1}: " + ", ".join(f"{side} {runs[-1]['seconds']:.1f} s" for side, runs in found.items()), flush=True)
+    return found
 
 
-def figures(found: dict[str, list[dict[str, float]]], metrics: dict[str, Any]) -> dict[str, Any]:
+def figures(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Put the medians of both sides beside each other."""
+    metrics = found["ours"][-1]["metrics"]
     median = {
         (side, what): statistics.median(run[what] for run in runs)
         for side, runs in found.items()
@@ -144,19 +161,28 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=30_000)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the corpus and the lake go (default: the system's temporary folder)")
-    parser.add_argument("--json", type=Path, required=True, help="where the figures go")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--side", choices=SIDES, help="measure one side on what lies in the folder, and print it")
     arguments = parser.parse_args()
-    use_all_cores()
+    if arguments.side:
+        use_all_cores()
+        print(json.dumps(measure(arguments.side, arguments.folder)))
+        return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        found = {
-            "cores": len(os.sched_getaffinity(0)),
-            "machine": platform.machine(),
-            "versions": {"python": platform.python_version(), "tokenizers": tokenizers.__version__},
-            "commit": commit(),
-            **measure(arguments.documents, arguments.repetitions, Path(folder)),
-        }
-    arguments.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
-    print(json.dumps({name: value for name, value in found.items() if name != "turns"}, indent=2))
+        mean_words = prepare(arguments.documents, Path(folder))
+        turns = take_turns(arguments.repetitions, Path(folder))
+    found = {
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "versions": {"python": platform.python_version(), "tokenizers": tokenizers.__version__},
+        "commit": commit(),
+        "documents": arguments.documents,
+        "mean_words": round(mean_words, 1),
+        **figures(turns),
+    }
+    if arguments.json:
+        arguments.json.write_text(json.dumps({**found, "turns": turns}, indent=2) + "\n", "utf-8")
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
