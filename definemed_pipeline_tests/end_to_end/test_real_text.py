@@ -75,7 +75,7 @@ def test_no_gold_document_trains_the_classifier(workplace):
 def test_a_base_is_pre_trained_further_merged_and_evaluated_on_what_came_out(workplace):
     found = workplace.artifacts()
     checkpoint, scores = found["cpt_checkpoints", "demo-qwen2"].metrics, found["benchmark_scores", "demo-qwen2"].metrics
-    assert checkpoint["held_out_perplexity"] < checkpoint["held_out_perplexity_base"]
+    assert checkpoint["held_out_perplexity_corpus"] < checkpoint["held_out_perplexity_corpus_base"]
     assert {f"{stage}_accuracy" for stage in ("base", "cpt", "merged")} <= set(scores)
     card = found["model_cards", "demo-qwen2"]
     text = (workplace.lake / "model_cards" / "demo-qwen2" / card.version / "README.md").read_text("utf-8")
