@@ -144,7 +144,7 @@ class _Tokenising:
 
     def batches(self, location: str, name: str) -> Iterator[Batch]:
         """Yield the documents of a file as tokens, a batch at a time."""
-        for batch in self.encoder.encode_ahead(read_documents(location, name)):
+        for batch in self.encoder.encode_ahead(read_documents(location, name, cores=len(os.sched_getaffinity(0)))):
             self.documents += len(batch)
             self.tokens += sum(len(ids) for _, ids in batch)
             if time.monotonic() - self.reported > REPORT_SECONDS:

@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.errors import UserError, one_line
 
-# A batch is full with so many documents or so many bytes of text, whichever comes first.
-DOCUMENTS_AT_ONCE, BYTES_AT_ONCE = 1024, 8 << 20
+# A batch is full with so many documents or so many bytes of text per core, whichever comes first: few enough that what is made of them stays
+# near the processor, many enough that no core waits long for the one that has the longest document.
+DOCUMENTS_PER_CORE, BYTES_PER_CORE = 128, 1 << 20
+ROWS_AT_ONCE = 1024
 COLUMNS = ["id", "text"]
 PARQUET, JSON_LINES = ".parquet", ".jsonl"
 
@@ -36,34 +38,37 @@ def refuse_unknown_format(location: str) -> None:
         raise UserError(f"{location} is neither {PARQUET} nor {JSON_LINES}; convert it, or name another file")
 
 
-def read_documents(location: str, name: str) -> Iterator[Documents]:
+def read_documents(location: str, name: str, *, cores: int = 1) -> Iterator[Documents]:
     """Yield the documents of a file in their order: parquet with columns `id` and `text`, or JSON Lines of {"text": ...}.
 
-    A line has no id of its own and is called `<name>:<number of the line>`. Raise UserError where the file is damaged, lacks a column, or
+    They come in batches that give so many cores enough to do. A line has no id of its own and is called `<name>:<number of the line>`. Raise UserError where the file is damaged, lacks a column, or
     holds a document without id or text.
     """
     refuse_unknown_format(location)
     with _reading(location), open_source(location) as file:
-        yield from _parquet(file, location) if PurePosixPath(location).suffix == PARQUET else _json_lines(file, location, name)
+        if PurePosixPath(location).suffix == PARQUET:
+            yield from _parquet(file, location, cores)
+        else:
+            yield from _json_lines(file, location, name, cores)
 
 
 def read_ids(location: str) -> Iterator[list[str]]:
     """Yield the ids of a parquet file in its order. Raise UserError as `read_documents` does."""
     with _reading(location), open_source(location) as file:
-        for batch in _rows(file, location, ["id"]):
+        for batch in _rows(file, location, ["id"], ROWS_AT_ONCE):
             yield batch["id"].to_pylist()
 
 
-def _parquet(file: IO[bytes], location: str) -> Iterator[Documents]:
-    for batch in _rows(file, location, COLUMNS):
-        full = np.cumsum(pc.binary_length(batch["text"]).to_numpy()) // BYTES_AT_ONCE
+def _parquet(file: IO[bytes], location: str, cores: int) -> Iterator[Documents]:
+    for batch in _rows(file, location, COLUMNS, DOCUMENTS_PER_CORE * cores):
+        full = np.cumsum(pc.binary_length(batch["text"]).to_numpy()) // (BYTES_PER_CORE * cores)
         edges = [0, *(np.flatnonzero(np.diff(full)) + 1), len(batch)]
         for start, end in itertools.pairwise(edges):
             piece = batch.slice(start, end - start)
             yield Documents(piece["id"].to_pylist(), piece["text"].to_pylist())
 
 
-def _rows(file: IO[bytes], location: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _rows(file: IO[bytes], location: str, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Yield some rows at a time; refuse what is no text and what is null."""
     parquet = pq.ParquetFile(file)
     schema = parquet.schema_arrow
@@ -77,7 +82,7 @@ def _rows(file: IO[bytes], location: str, columns: list[str]) -> Iterator[pa.Rec
         raise UserError(f"{location}: {'; '.join(faults)}; a document is a row with `id` and `text`")
     row = 0
     for group in range(parquet.num_row_groups):  # one by one: a reader of all keeps the bytes of each until it is through
-        for batch in parquet.iter_batches(DOCUMENTS_AT_ONCE, row_groups=[group], columns=columns):
+        for batch in parquet.iter_batches(rows, row_groups=[group], columns=columns):
             _refuse_nulls(batch, columns, location, row)
             yield batch.select(columns).cast(pa.schema([(name, pa.large_string()) for name in columns]))
             row += len(batch)
@@ -90,7 +95,7 @@ def _refuse_nulls(batch: pa.RecordBatch, columns: list[str], location: str, firs
             raise UserError(f"{location}: the {name} of row {row} is null (counted from 0); give it one or remove the row")
 
 
-def _json_lines(file: IO[bytes], location: str, name: str) -> Iterator[Documents]:
+def _json_lines(file: IO[bytes], location: str, name: str, cores: int) -> Iterator[Documents]:
     ids: list[str] = []
     texts: list[str] = []
     size = 0
@@ -98,7 +103,7 @@ def _json_lines(file: IO[bytes], location: str, name: str) -> Iterator[Documents
         ids.append(f"{name}:{number}")
         texts.append(_text_of(line, f"{location}, line {number}"))
         size += len(line)
-        if len(ids) == DOCUMENTS_AT_ONCE or size >= BYTES_AT_ONCE:
+        if len(ids) == DOCUMENTS_PER_CORE * cores or size >= BYTES_PER_CORE * cores:
             yield Documents(ids, texts)
             ids, texts, size = [], [], 0
     if ids:

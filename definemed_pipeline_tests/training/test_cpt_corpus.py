@@ -215,8 +215,8 @@ def test_the_sizes_of_batches_and_the_number_of_threads_change_no_byte(corpus, p
     built = corpus(CORPUS[:20], CORPUS[20:])
     usual, _ = pack(built, section)
     for size, number, threads in ((100, 2, "true"), (10_000, 7, "false")):
-        monkeypatch.setattr(documents, "BYTES_AT_ONCE", size)
-        monkeypatch.setattr(documents, "DOCUMENTS_AT_ONCE", number)
+        monkeypatch.setattr(documents, "BYTES_PER_CORE", size)
+        monkeypatch.setattr(documents, "DOCUMENTS_PER_CORE", number)
         monkeypatch.setenv("TOKENIZERS_PARALLELISM", threads)
         again, _ = pack(built, section, force=True)
         assert again.files == usual.files
