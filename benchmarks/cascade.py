@@ -24,16 +24,18 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from artifacts import make
 
-from definemed_pipeline.artifacts.build import Draft, build
-from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manifest
+from definemed_pipeline.artifacts.build import Draft
+from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.provenance import current_provenance
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.corpus.annotation.lexicon import lexicon_location, read_lexicon
@@ -46,13 +48,13 @@ from definemed_pipeline.corpus.parquet import numbered_row_groups, write_parquet
 from definemed_pipeline.corpus.settings import LexiconAnnotator
 from definemed_pipeline.demo.world import Census, World
 from definemed_pipeline.recipe import load_recipe
-from definemed_pipeline.settings import as_json, section_digest
 
 PREVALENCE = 0.02
 CERTIFICATE = CascadeCertificateSettings()
 REAL = MedicalClassifierSettings(epochs=6, learning_rate=1e-3, max_tokens=192, validation_share=0.3, target_precision=0.8)
 DRAWN = 40_000  # documents drawn with replacement from the real ones
 TIMED = 2_000  # documents at most, for the rates of the stages
+built = partial(make, report=print)
 
 
 def main() -> None:
@@ -88,8 +90,8 @@ def measure_demo_world(store: Store, documents: int) -> dict[str, Any]:
     labelled = labelled_by_lexicon(demo_texts(seed=101, everyday=300, per_disease=20), at_prevalence=True)
     unlabelled = at_prevalence(demo_texts(seed=202, everyday=documents // 13, per_disease=per_disease))
     annotations = annotate(store, labelled, unlabelled)
-    classifier = make(store, "medical_classifier", train_classifier, load_recipe("demo").medical_classifier, [annotations])
-    certificate = make(store, "cascade_certificate", certify_cascade, CERTIFICATE, [annotations, classifier])
+    classifier = built(store, "medical_classifier", train_classifier, load_recipe("demo").medical_classifier, [annotations])
+    certificate = built(store, "cascade_certificate", certify_cascade, CERTIFICATE, [annotations, classifier])
     chosen = {name: certificate.metrics[name] for name in ("documents", "positives", "misses", "threshold", "in_words")}
     return {
         "transformer_share": certificate.metrics["transformer_share"],
@@ -108,8 +110,8 @@ def measure_real_text(store: Store, folder: Path) -> dict[str, Any]:
     population = shards[1].join(by_people, on="id", maintain_order="left")
     labelled = labelled_by_lexicon(shards[0], at_prevalence=False)
     annotations = annotate(store, labelled, population)
-    classifier = make(store, "medical_classifier", train_classifier, REAL, [annotations])
-    each_once = make(store, "cascade_certificate", certify_cascade, CERTIFICATE, [annotations, classifier])
+    classifier = built(store, "medical_classifier", train_classifier, REAL, [annotations])
+    each_once = built(store, "cascade_certificate", certify_cascade, CERTIFICATE, [annotations, classifier])
     sweep = pl.read_parquet(store.folder(each_once) / "sweep.parquet").join(
         population.select("id", "is_medical"), on="id", suffix="_gold"
     )
@@ -183,20 +185,7 @@ def annotate(store: Store, labelled: pl.DataFrame, unlabelled: pl.DataFrame) -> 
         write_parquet(labelled, draft.folder / "annotations.parquet")
         write_parquet(unlabelled.select("id", "text"), draft.folder / "unlabelled.parquet")
 
-    return make(store, "annotations", write, LexiconAnnotator(), [])
-
-
-def make(store: Store, asset: str, work: Callable[[Draft[Any]], None], section: Any, inputs: Sequence[Manifest]) -> Manifest:
-    """Build an artifact with the project's own machinery."""
-    identity = Identity(
-        asset=asset,
-        partition=UNPARTITIONED,
-        code_version="benchmark",
-        settings=as_json(section),
-        settings_digest=section_digest(section),
-        inputs=tuple(one.as_input() for one in inputs),
-    )
-    return build(store, identity, work, settings=section, recipe="benchmark", run_id="benchmark", report=print).manifest
+    return built(store, "annotations", write, LexiconAnnotator(), [])
 
 
 def rates(store: Store, classifier: Manifest, documents: pl.DataFrame, threshold: float) -> dict[str, float]:
@@ -224,7 +213,7 @@ def rates(store: Store, classifier: Manifest, documents: pl.DataFrame, threshold
         "characters_per_document": round(float(mean_characters or 0)),  # type: ignore[arg-type]
         "stage_1_documents_per_second": timed(lambda: both.linear.logits(few["text"]), few.height),
         "stage_2_documents_per_second": timed(lambda: both.transformer.logits(few["text"], CERTIFICATE.batch_tokens), few.height),
-        "cascade_documents_per_second": round(make(store, "scores", cascade, CERTIFICATE, [classifier]).metrics["rate"], 1),
+        "cascade_documents_per_second": round(built(store, "scores", cascade, CERTIFICATE, [classifier]).metrics["rate"], 1),
     }
 
 

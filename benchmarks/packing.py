@@ -26,14 +26,13 @@ from typing import Any
 
 import polars as pl
 import tokenizers
+from artifacts import RECIPE, make
 from processes import commit
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from web_documents import write_web
 
-from definemed_pipeline.artifacts.build import Draft, build
-from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manifest
+from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.settings import as_json, section_digest
 from definemed_pipeline.training.cpt_corpus import pack_corpus, use_all_cores
 from definemed_pipeline.training.encoding import DocumentEncoder
 from definemed_pipeline.training.settings import CptCorpusSettings
@@ -41,7 +40,7 @@ from definemed_pipeline.training.settings import CptCorpusSettings
 VOCABULARY, LEARNT_FROM = 32_000, 10_000  # documents
 END = "<|endoftext|>"
 ROWS_PER_FILE, ROWS_PER_GROUP = 200_000, 10_000  # as the corpus has
-PARTITION, RECIPE = "bpe", "benchmark"
+PARTITION = "bpe"
 BARE_AT_ONCE = 1024  # documents
 SECTION = CptCorpusSettings()
 SIDES = ("ours", "bare")
@@ -59,9 +58,14 @@ def prepare(documents: int, folder: Path) -> float:
             share.write_parquet(path, compression_level=3, row_group_size=ROWS_PER_GROUP)
 
     store = Store(str(folder / "lake"))
-    artifact(store, "finemed_de", write_corpus, partition=UNPARTITIONED)
-    artifact(
-        store, "base_models", lambda draft: train_bpe(web["text"].head(LEARNT_FROM).to_list(), draft.folder), partition=PARTITION
+    make(store, "finemed_de", write_corpus, SECTION, force=True)
+    make(
+        store,
+        "base_models",
+        lambda draft: train_bpe(web["text"].head(LEARNT_FROM).to_list(), draft.folder),
+        SECTION,
+        partition=PARTITION,
+        force=True,
     )
     return float(words.mean())
 
@@ -82,19 +86,6 @@ def train_bpe(texts: list[str], folder: Path) -> None:
     (folder / "model" / "config.json").write_text(json.dumps({"vocab_size": VOCABULARY}), "utf-8")
 
 
-def artifact(store: Store, asset: str, work: Callable[[Draft[Any]], None], *inputs: Manifest, partition: str) -> Manifest:
-    """Build an artifact, again if it is there."""
-    identity = Identity(
-        asset=asset,
-        partition=partition,
-        code_version="benchmark",
-        settings=as_json(SECTION),
-        settings_digest=section_digest(SECTION),
-        inputs=tuple(manifest.as_input() for manifest in inputs),
-    )
-    return build(store, identity, work, settings=SECTION, recipe=RECIPE, run_id="benchmark", force=True).manifest
-
-
 def measure(side: str, folder: Path) -> dict[str, Any]:
     """Do one side's work on what was prepared; return its seconds by the clock and of the processors, and what ours tells of itself."""
     store = Store(str(folder / "lake"))
@@ -105,7 +96,7 @@ def measure(side: str, folder: Path) -> dict[str, Any]:
         def pack(draft: Draft[Any]) -> None:
             found.update(timed(lambda: pack_corpus(draft)), metrics=draft.metrics)
 
-        artifact(store, "cpt_corpus", pack, base, corpus, partition=PARTITION)
+        make(store, "cpt_corpus", pack, SECTION, [base, corpus], partition=PARTITION, force=True)
         return found
     tokenizer = DocumentEncoder(store.folder(base) / "model").tokenizer
     texts = pl.read_parquet(folder / "web.parquet", columns=["text"])["text"].to_list()

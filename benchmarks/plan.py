@@ -154,7 +154,7 @@ def trainings_of(store: Store, recipe_name: str) -> Figures:
     recipe, found = load_recipe(recipe_name), {}
     for name in recipe.base_models:
         trained = store.require(recipe.name, "cpt_checkpoints", name).metrics
-        planned = schedule(trained["blocks"], recipe.cpt_corpus, recipe.cpt_checkpoints)
+        planned = schedule(trained["blocks"], recipe.cpt_checkpoints, sequence_length=recipe.cpt_corpus.sequence_length)
         found[name] = {
             "steps": compared(planned.steps, trained["steps"]),
             "trained_tokens": compared(planned.trained_tokens, trained["trained_tokens"]),

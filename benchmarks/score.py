@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from artifacts import make
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForSequenceClassification
 
-from definemed_pipeline.artifacts.build import Draft, build
-from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity
+from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.provenance import current_provenance
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.corpus.classifier.calibration import Calibration
@@ -40,7 +40,7 @@ from definemed_pipeline.corpus.classifier.settings import CascadeCertificateSett
 from definemed_pipeline.corpus.classifier.transformer import SPECIAL_TOKENS, TransformerClassifier
 from definemed_pipeline.corpus.classifier.two_stage import DecisionRule, TwoStageClassifier
 from definemed_pipeline.corpus.parquet import numbered_row_groups, write_parquet
-from definemed_pipeline.settings import as_json, section_digest
+from definemed_pipeline.settings import as_json
 
 GPU = torch.cuda.is_available()
 WORD_LETTERS = 4  # of a made-up word: 26 ** 4 of them are enough for a vocabulary of 250,002
@@ -96,13 +96,6 @@ def measure(
 def full_sweep(classifier: TwoStageClassifier, documents: pl.DataFrame, batch_tokens: int, store: Store) -> float:
     """Return the rate at which a parquet file becomes scores, where stage 1 rejects nothing."""
     section = CascadeCertificateSettings(batch_tokens=batch_tokens)
-    identity = Identity(
-        asset="scores",
-        partition=UNPARTITIONED,
-        code_version="benchmark",
-        settings=as_json(section),
-        settings_digest=section_digest(section),
-    )
 
     def sweep(draft: Draft[CascadeCertificateSettings]) -> None:
         path = store.scratch / "documents.parquet"
@@ -117,8 +110,7 @@ def full_sweep(classifier: TwoStageClassifier, documents: pl.DataFrame, batch_to
         )
         draft.metrics["rate"] = documents.height / (time.perf_counter() - started)
 
-    built = build(store, identity, sweep, settings=section, recipe="benchmark", run_id="benchmark")
-    return round(float(built.manifest.metrics["rate"]), 2)
+    return round(float(make(store, "scores", sweep, section).metrics["rate"]), 2)
 
 
 def made_up_words(count: int) -> list[str]:

@@ -6,7 +6,7 @@ transformers are imported by the functions that load.
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,48 +112,37 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+def weight_shapes(folder: Path) -> dict[str, list[int]]:
+    """Return the shape of each stored weight by its name, from the safetensors headers; tied weights are stored once."""
+    from safetensors import safe_open
+
+    shapes: dict[str, list[int]] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, framework="numpy") as tensors:
+            shapes |= {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (not a mapping)
+    return shapes
+
+
 def count_parameters(folder: Path) -> int:
-    """Count the stored weights from the safetensors headers; tied weights are stored, and count, once."""
+    """Count the stored weights; tied weights count once."""
     from math import prod
 
-    from safetensors import safe_open
-
-    total = 0
-    for path in sorted(folder.glob("model*.safetensors")):
-        with safe_open(path, framework="numpy") as tensors:
-            total += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118 (not a mapping)
-    return total
+    return sum(map(prod, weight_shapes(folder).values()))
 
 
-def weight_names(folder: Path) -> set[str]:
-    """Return the names of the stored weights."""
-    from safetensors import safe_open
-
-    names: set[str] = set()
-    for path in sorted(folder.glob("model*.safetensors")):
-        with safe_open(path, framework="numpy") as tensors:
-            names |= set(tensors.keys())
-    return names
-
-
-def stored_dtype(folder: Path) -> str:
-    """Return the dtype of the weights as the config has it."""
-    config = read_json(folder / "config.json")
+def stored_dtype(config: Mapping[str, Any]) -> str:
+    """Return the dtype of the weights as a model's config has it."""
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")  # the older name of the key
 
 
 def vocabulary_size(folder: Path) -> int:
     """Return the rows of the stored input embedding, padding included; raise UserError where the config says otherwise."""
-    from safetensors import safe_open
-
     said = int(read_json(folder / "config.json")["vocab_size"])
-    for path in sorted(folder.glob("model*.safetensors")):
-        with safe_open(path, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
-                if name.endswith("embed_tokens.weight") and (rows := tensors.get_slice(name).get_shape()[0]) != said:
-                    raise UserError(
-                        f"{folder}: the embedding has {rows} rows where config.json says vocab_size {said}; take a whole copy"
-                    )
+    for name, shape in weight_shapes(folder).items():
+        if name.endswith("embed_tokens.weight") and shape[0] != said:
+            raise UserError(
+                f"{folder}: the embedding has {shape[0]} rows where config.json says vocab_size {said}; take a whole copy"
+            )
     return said
 
 

@@ -129,7 +129,9 @@ class _Planner:
             name=self.name,
             shape=Sourced(value=shape, source=config.source),
             corpus=corpus,
-            schedule=planning.schedule(corpus.blocks.value, self.recipe.cpt_corpus, self.training),
+            schedule=planning.schedule(
+                corpus.blocks.value, self.training, sequence_length=self.recipe.cpt_corpus.sequence_length
+            ),
             flops=flops,
             processes=processes,
             layout=layout,
@@ -265,7 +267,7 @@ def _config_to_be_trained(section: PretrainBaseModelSettings) -> dict[str, Any]:
 
 
 def _stored_weight_bytes(config: Mapping[str, Any]) -> int:
-    return DTYPE_BYTES.get(config.get("dtype") or config.get("torch_dtype") or "float32", 4)
+    return DTYPE_BYTES.get(model_folder.stored_dtype(config), 4)
 
 
 def _read_json(location: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from definemed_pipeline.artifacts.files import written_whole
 from definemed_pipeline.artifacts.mirror import Mirror
 from definemed_pipeline.artifacts.store import sha256_of
+from definemed_pipeline.training import group
 
 SEAL = "seal.json"
 TENSORS = "tensors"
@@ -49,7 +50,7 @@ class Checkpoints:
         self.kept = kept
         self.best: int | None = None
         self.report = report
-        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.rank = group.rank()
         self.leads_node = int(os.environ.get("LOCAL_RANK", "0")) == 0
         # A group of its own: what is written beside the training must not mix with the training's messages.
         self.group = dist.new_group(backend="gloo") if dist.is_initialized() else None
@@ -65,8 +66,8 @@ class Checkpoints:
             step = told[0]
         if step is None:
             return None
-        checkpoint = self._place(step)
-        if self.leads_node and self.mirror and fault_of(checkpoint):
+        checkpoint = self.place(step)
+        if self.leads_node and self.rank and self.mirror and fault_of(checkpoint):  # the first has looked already
             self._fetch(checkpoint)
         self._wait_for_all()
         return checkpoint
@@ -75,7 +76,7 @@ class Checkpoints:
         """Copy what belongs to the checkpoint of a step and write it beside the training; each of `states` is JSON in a file of its name."""
         self.finish()
         copied = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-        self.writing = self.writer.submit(self._write, self._place(step), copied, _random_states(), dict(states))
+        self.writing = self.writer.submit(self._write, self.place(step), copied, _random_states(), dict(states))
 
     def finish(self) -> None:
         """Wait until the last save is sealed; raise what kept it from being."""
@@ -102,7 +103,8 @@ class Checkpoints:
             if torch.cuda.is_available() and "cuda" in states:
                 torch.cuda.set_rng_state(states["cuda"])
 
-    def _place(self, step: int) -> Path:
+    def place(self, step: int) -> Path:
+        """Return the folder of a step's checkpoint."""
         return self.folder / f"checkpoint-{step}"
 
     def _write(self, checkpoint: Path, tensors: Tensors, random: Tensors, states: Mapping[str, Any]) -> None:
@@ -144,7 +146,7 @@ class Checkpoints:
         remote = {step_of(name) for name in self.mirror.names()} if self.mirror else set()
         local = {step_of(path.name) for path in self.folder.glob("checkpoint-*")}
         for step in sorted(local | remote, reverse=True):
-            checkpoint = self._place(step)
+            checkpoint = self.place(step)
             fault = fault_of(checkpoint)
             if fault and step in remote:
                 self._fetch(checkpoint)
@@ -171,8 +173,8 @@ class Checkpoints:
     def _remove(self, step: int) -> None:
         if self.mirror:
             self.mirror.remove(f"checkpoint-{step}")
-        (self._place(step) / SEAL).unlink(missing_ok=True)
-        shutil.rmtree(self._place(step), ignore_errors=True)
+        (self.place(step) / SEAL).unlink(missing_ok=True)
+        shutil.rmtree(self.place(step), ignore_errors=True)
 
 
 def training_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

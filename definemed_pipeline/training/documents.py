@@ -41,8 +41,8 @@ def refuse_unknown_format(location: str) -> None:
 def read_documents(location: str, name: str, *, cores: int = 1) -> Iterator[Documents]:
     """Yield the documents of a file in their order: parquet with columns `id` and `text`, or JSON Lines of {"text": ...}.
 
-    They come in batches that give so many cores enough to do. A line has no id of its own and is called `<name>:<number of the line>`. Raise UserError where the file is damaged, lacks a column, or
-    holds a document without id or text.
+    They come in batches that give so many cores enough to do. A line has no id of its own and is called `<name>:<number of the line>`.
+    Raise UserError where the file is damaged, lacks a column, or holds a document without id or text.
     """
     refuse_unknown_format(location)
     with _reading(location), open_source(location) as file:

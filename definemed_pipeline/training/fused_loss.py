@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from definemed_pipeline.training.blocks import IGNORED
+from definemed_pipeline.training.memory import FUSED_ROWS
 
 Kernel: TypeAlias = Literal["liger_kernel", "chunked"]
-ROWS = 1024  # enough for a matrix product to run at full speed
 
 
 def fuse_loss(model: PreTrainedModel, kernel: Kernel) -> None:
@@ -73,7 +73,7 @@ def _liger(hidden_states: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
 def _chunked(hidden_states: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     """Return the same from PyTorch alone: the logits of each chunk are computed again in the backward pass."""
     total = torch.zeros((), device=hidden_states.device)
-    for rows, wanted in zip(hidden_states.split(ROWS), labels.split(ROWS), strict=True):
+    for rows, wanted in zip(hidden_states.split(FUSED_ROWS), labels.split(FUSED_ROWS), strict=True):
         total = total + checkpoint(_summed, rows, weight, wanted, use_reentrant=False, preserve_rng_state=False)
     return total
 

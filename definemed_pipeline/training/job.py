@@ -5,7 +5,6 @@ The payload (`cpt.py`) knows artifacts and starts the processes (`processes.py`)
 
 import dataclasses
 import json
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers import PreTrainedModel
 from transformers.distributed.configuration_utils import DistributedConfig
 
 from definemed_pipeline import model_folder
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.training import group
 from definemed_pipeline.training.acceleration import Device, choose_acceleration
 from definemed_pipeline.training.batches import collate
 from definemed_pipeline.training.blocks import PackedBlocks
@@ -28,6 +27,7 @@ from definemed_pipeline.training.flops import training_flops_per_token
 from definemed_pipeline.training.gpus import peak_flops_per_s
 from definemed_pipeline.training.lora import attach_adapter, merge_adapter, save_adapter
 from definemed_pipeline.training.model_shape import read_shape
+from definemed_pipeline.training.planning import schedule
 from definemed_pipeline.training.settings import CptCheckpointsSettings, TrainingExecutionSettings
 from definemed_pipeline.training.telemetry import Pace, Telemetry
 from definemed_pipeline.training.trainer import BlockSequence, Evaluation, Optimisation, Trained, prepare_process, train
@@ -81,29 +81,28 @@ class Outcome:
 def train_model(job: TrainingJob, report: Callable[[str], None]) -> Outcome | None:
     """Train the base model on its packed corpus and write `model/`, `log.jsonl` and `perplexity.jsonl` into the job's output.
 
-    Every process of a training calls this; the first of them writes, and returns the outcome. Raise UserError where the corpus does not do, StoppedError where the
-    training was asked to stop.
+    Every process of a training calls this; the first of them writes, and returns the outcome. Raise UserError where the corpus does not
+    do, StoppedError where the training was asked to stop.
     """
     prepare_process()
-    chosen, device = job.settings, _device()
+    chosen, device = job.settings, Device.found(_device())
     blocks = PackedBlocks(job.corpus / "train")
-    optimisation = _optimisation(chosen, blocks=len(blocks))
-    acceleration = choose_acceleration(job.execution, Device.found(device), precision=chosen.precision)
-    report("; ".join([f"training on {_processes()} × {Device.found(device).name}", *acceleration.explain()]))
+    optimisation = _optimisation(chosen, blocks)
+    acceleration = choose_acceleration(job.execution, device, precision=chosen.precision)
+    report("; ".join([f"training on {group.size()} × {device.name}", *acceleration.explain()]))
     model = _load(job)
     acceleration.apply(model)
     if chosen.lora:
         attach_adapter(model, chosen.lora, seed=chosen.seed)
     checkpoints = Checkpoints(job.checkpoints, mirror=job.mirror, kept=job.execution.kept_checkpoints, report=report)
     pace = _pace(job, blocks, device)
-    leads = not dist.is_initialized() or dist.get_rank() == 0
     trained = train(
         model,
         BlockSequence(blocks, range(len(blocks)), items=optimisation.steps * chosen.global_batch_size, seed=chosen.seed),
         optimisation,
         job.execution,
         checkpoints=checkpoints,
-        telemetry=Telemetry(pace, rows=job.checkpoints / "progress.jsonl", report=report) if leads else None,
+        telemetry=Telemetry(pace, rows=job.checkpoints / "progress.jsonl", report=report) if group.leads() else None,
         evaluation=Evaluation(
             held_out=_held_out(job.corpus),
             every=chosen.evaluate_every,
@@ -114,19 +113,17 @@ def train_model(job: TrainingJob, report: Callable[[str], None]) -> Outcome | No
         stop=job.stop_file.exists,
     )
     if chosen.lora:
-        if leads:
+        if group.leads():
             save_adapter(model, job.output / ADAPTER, base=job.name)
         merge_adapter(model)
     write_weights(model, job.base, job.output / model_folder.FOLDER)
-    if not leads:
+    if not group.leads():
         return None
     _write_rows(job.output / "log.jsonl", trained.log)
     _write_rows(job.output / "perplexity.jsonl", trained.perplexities)
     used = {name: value for name, value in dataclasses.asdict(acceleration).items() if name != "reasons"}
-    metrics = _metrics(chosen, blocks, optimisation, trained)
-    return Outcome(
-        metrics={**metrics, "device": Device.found(device).name, "processes": _processes(), **used}, speed=trained.speed
-    )
+    metrics = _metrics(job, blocks, trained)
+    return Outcome(metrics={**metrics, "device": device.name, "processes": group.size(), **used}, speed=trained.speed)
 
 
 def _held_out(corpus: Path) -> dict[str, PackedBlocks]:
@@ -135,26 +132,22 @@ def _held_out(corpus: Path) -> dict[str, PackedBlocks]:
     return {name: blocks for name, blocks in sets.items() if len(blocks)}
 
 
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _load(job: TrainingJob) -> PreTrainedModel:
     """Load the base model, of several processes each its own part: in float32 as far as it is trained, frozen in the precision of training."""
-    half, processes = job.settings.precision == "bfloat16", _processes()
+    half, processes = job.settings.precision == "bfloat16", group.size()
     sharding = DistributedConfig(fsdp_size=processes, fsdp_mixed_precision=half) if processes > 1 else None
     dtype = "bfloat16" if half and job.settings.lora else "float32"
     return model_folder.load_model(job.base, dtype=dtype, sharding=sharding)
 
 
-def _pace(job: TrainingJob, blocks: PackedBlocks, device: torch.device) -> Pace:
+def _pace(job: TrainingJob, blocks: PackedBlocks, device: Device) -> Pace:
     """Return what a step is worth; without the FLOPs where the device's peak or the model's shape is not known."""
     tokens = job.settings.global_batch_size * blocks.sequence_length
-    peak = peak_flops_per_s(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    peak = peak_flops_per_s(device.name)
     try:
         shape = read_shape(model_folder.read_json(job.base / "config.json"), origin=job.name)
     except UserError:  # an architecture whose FLOPs we cannot count; it trains all the same
@@ -166,18 +159,18 @@ def _pace(job: TrainingJob, blocks: PackedBlocks, device: torch.device) -> Pace:
         attended_length=blocks.mean_attended_length,
         adapter_rank=job.settings.lora.rank if job.settings.lora else None,
     )
-    return Pace(tokens_per_step=tokens, flops_per_token=flops, peak_flops=peak * _processes())
+    return Pace(tokens_per_step=tokens, flops_per_token=flops, peak_flops=peak * group.size())
 
 
-def _optimisation(chosen: CptCheckpointsSettings, *, blocks: int) -> Optimisation:
-    """Return how to train on so many blocks; the last step is filled up with blocks of one more pass."""
-    if blocks * chosen.epochs < chosen.global_batch_size:
+def _optimisation(chosen: CptCheckpointsSettings, blocks: PackedBlocks) -> Optimisation:
+    """Return how to train on the blocks; the last step is filled up with blocks of one more pass."""
+    if len(blocks) * chosen.epochs < chosen.global_batch_size:
         raise UserError(
-            f"the corpus has {blocks} blocks to train on, fewer in {chosen.epochs} epochs than the {chosen.global_batch_size} of one step; "
+            f"the corpus has {len(blocks)} blocks to train on, fewer in {chosen.epochs} epochs than the {chosen.global_batch_size} of one step; "
             "lower cpt_checkpoints.global_batch_size or cpt_corpus.sequence_length"
         )
     return Optimisation(
-        steps=math.ceil(chosen.epochs * blocks / chosen.global_batch_size),
+        steps=schedule(len(blocks), chosen, sequence_length=blocks.sequence_length).steps,
         global_batch_size=chosen.global_batch_size,
         learning_rate=chosen.learning_rate,
         warmup_steps=chosen.warmup_steps,
@@ -192,16 +185,15 @@ def _optimisation(chosen: CptCheckpointsSettings, *, blocks: int) -> Optimisatio
     )
 
 
-def _metrics(
-    chosen: CptCheckpointsSettings, blocks: PackedBlocks, optimisation: Optimisation, trained: Trained
-) -> dict[str, Any]:
+def _metrics(job: TrainingJob, blocks: PackedBlocks, trained: Trained) -> dict[str, Any]:
+    planned = schedule(len(blocks), job.settings, sequence_length=blocks.sequence_length)
     speeds = [row["tokens_per_s"] for row in trained.speed]
     first, last = (trained.perplexities[0], trained.perplexities[-1]) if trained.perplexities else ({}, {})
     return {
         "blocks": len(blocks),
-        "epochs": chosen.epochs,
-        "steps": optimisation.steps,
-        "trained_tokens": optimisation.steps * chosen.global_batch_size * blocks.sequence_length,
+        "epochs": job.settings.epochs,
+        "steps": planned.steps,
+        "trained_tokens": planned.trained_tokens,
         "initial_loss": trained.log[0]["loss"],
         "final_loss": trained.log[-1]["loss"],
         **{f"held_out_perplexity_{name}_base": value for name, value in first.items() if name != "step"},

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 
+from definemed_pipeline.training import group
 from definemed_pipeline.training.batches import Batch
 from definemed_pipeline.training.blocks import IGNORED, PackedBlocks
 
@@ -25,14 +26,14 @@ def perplexity(model: Any, blocks: PackedBlocks, *, at_most: int, collate: Colla
 
 def mean_loss(model: Any, blocks: PackedBlocks, choice: Sequence[int], *, collate: Collate) -> float:
     """Return the mean negative log-likelihood per predicted token, in nats, over some blocks."""
-    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    processes = group.size()
     rounds = -(-len(choice) // processes)
     total = torch.zeros(2, dtype=torch.float64)
     was_training = model.training
     model.eval()
     with torch.no_grad():
         for number in range(rounds):
-            index = number * processes + rank
+            index = number * processes + group.rank()
             counts = index < len(choice)  # a process without a block of its own goes along, as the others wait for it
             loss, tokens = _sum_of_losses(model, blocks, choice[index if counts else 0], collate)
             if counts:

@@ -48,10 +48,10 @@ class Schedule:
     trained_tokens: int
 
 
-def schedule(blocks: int, corpus: CptCorpusSettings, training: CptCheckpointsSettings) -> Schedule:
-    """Return the steps and tokens that an epoch of so many blocks makes."""
+def schedule(blocks: int, training: CptCheckpointsSettings, *, sequence_length: int) -> Schedule:
+    """Return the steps and tokens that epochs of so many blocks make; the trainer keeps to it."""
     steps = math.ceil(training.epochs * blocks / training.global_batch_size)
-    return Schedule(blocks=blocks, steps=steps, trained_tokens=steps * training.global_batch_size * corpus.sequence_length)
+    return Schedule(blocks=blocks, steps=steps, trained_tokens=steps * training.global_batch_size * sequence_length)
 
 
 def expected_blocks(corpus_tokens: float, corpus: CptCorpusSettings) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from definemed_pipeline.training.flops import model_flops_utilisation
+
 SECONDS_BETWEEN_REPORTS = 3.0
 DIVERGENCE_STEPS = 20
 Row = dict[str, Any]
@@ -38,7 +40,9 @@ class Pace:
         """Return the share of the devices' peak that went into the model, or None."""
         if not self.flops_per_token or not self.peak_flops:
             return None
-        return self.tokens_per_s(seconds, steps) * self.flops_per_token / self.peak_flops
+        return model_flops_utilisation(
+            self.tokens_per_s(seconds, steps), flops_per_token=self.flops_per_token, peak_flops_per_s=self.peak_flops
+        )
 
 
 class Telemetry:

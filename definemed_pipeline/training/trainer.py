@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from definemed_pipeline.errors import StoppedError, UserError
+from definemed_pipeline.training import group
 from definemed_pipeline.training.batches import Batch
 from definemed_pipeline.training.blocks import PackedBlocks
 from definemed_pipeline.training.checkpoints import Checkpoints, training_tensors
@@ -210,7 +211,7 @@ class _BlockTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         states = {TRAINER_STATE: dataclasses.asdict(self.state), SCHEDULE: self.lr_scheduler.state_dict()}
-        self.checkpoints.save(self.state.global_step, self._tensors(), states)
+        self.checkpoints.save(self.state.global_step, self.tensors(), states)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Leave the weights to `_load_optimizer_and_scheduler`, which comes when the model is in its place."""
@@ -218,10 +219,10 @@ class _BlockTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        self.checkpoints.load(Path(checkpoint), self._tensors())
+        self.checkpoints.load(Path(checkpoint), self.tensors())
         self.lr_scheduler.load_state_dict(json.loads((Path(checkpoint) / f"{SCHEDULE}.json").read_text("utf-8")))
-        for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
-            group["lr"] = rate  # the schedule itself sets it only when it steps
+        for weights, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+            weights["lr"] = rate  # the schedule itself sets it only when it steps
         for row in self.state.log_history:
             if "loss" in row:
                 self.divergence.has_diverged(row["loss"])
@@ -230,7 +231,8 @@ class _BlockTrainer(Trainer):
         if checkpoint is not None:
             self.checkpoints.load_random_states(Path(checkpoint))
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return what a checkpoint holds of model and optimiser."""
         assert isinstance(self.model, torch.nn.Module)
         return training_tensors(self.model, self.optimizer.optimizer)  # what accelerate wraps
 
@@ -296,19 +298,18 @@ class _Milestones(TrainerCallback):
         """Go back to the best weights where these are to be kept."""
         best = self.best_step(self.trainer.state)
         if self.evaluation.keep_best and best is not None and best != self.trainer.state.global_step:
-            self.trainer.checkpoints.load(self.trainer.checkpoints.folder / f"checkpoint-{best}", self.trainer._tensors())
+            self.trainer.checkpoints.load(self.trainer.checkpoints.place(best), self.trainer.tensors())
             self.trainer.checkpoints.report(f"keeping the weights of step {best}, the best of the held-out perplexity")
 
 
 def _arguments(optimisation: Optimisation, execution: TrainingExecutionSettings, output: Path) -> TrainingArguments:
     on_gpu = torch.cuda.is_available()
-    processes = dist.get_world_size() if dist.is_initialized() else 1
-    at_once = blocks_at_once(optimisation.global_batch_size, processes=processes, at_most=execution.micro_batch_size)
+    at_once = blocks_at_once(optimisation.global_batch_size, processes=group.size(), at_most=execution.micro_batch_size)
     return TrainingArguments(
         output_dir=str(output),
         max_steps=optimisation.steps,
         per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=optimisation.global_batch_size // (processes * at_once),
+        gradient_accumulation_steps=optimisation.global_batch_size // (group.size() * at_once),
         optim="adamw_torch_fused",
         learning_rate=optimisation.learning_rate,
         lr_scheduler_type="linear",

@@ -51,7 +51,7 @@ def check_against_whole_logits(kernel: str, *, tokens: int, ignored: int, dtype:
 @given(tokens=st.integers(1, 40), share_ignored=st.floats(0, 1), rows=st.integers(1, 50))
 def test_any_number_of_rows_at_a_time_gives_the_loss_of_whole_logits(tokens, share_ignored, rows) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused_loss, "ROWS", rows)
+        patch.setattr(fused_loss, "FUSED_ROWS", rows)
         ignored = int(share_ignored * tokens)
         check_against_whole_logits("chunked", tokens=tokens, ignored=ignored, dtype=torch.float32, tolerance=1e-5)
 

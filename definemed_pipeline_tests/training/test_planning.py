@@ -36,7 +36,7 @@ EXECUTION = TrainingExecutionSettings(micro_batch_size=4)
 
 
 def test_the_last_step_of_an_uneven_number_of_blocks_is_filled_up():
-    planned = schedule(100, CORPUS, TRAINING)
+    planned = schedule(100, TRAINING, sequence_length=CORPUS.sequence_length)
     assert planned.steps == 4  # 200 blocks in steps of 64
     assert planned.trained_tokens == 4 * 64 * 4096
 
