@@ -26,6 +26,15 @@ hypothesis.settings.load_profile("shared machines")
 REAL_TEXT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def environment_restored() -> Iterator[None]:
+    """Give the next test the environment of this one: what evaluates a model goes offline for the rest of its process."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "lake"))

@@ -23,15 +23,10 @@ PROJECT = HERE.parents[1]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module in one worker, so that module fixtures such as the UI are started once.
-
-    Those that wait for Dagster's daemon share a group: xdist begins with the largest groups, and what only waits should not come last.
-    """
+    """Mark the tests of this folder as slow."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.slow)
-            module = item.path.stem
-            item.add_marker(pytest.mark.xdist_group("daemon" if module in ("test_ui", "test_refresh") else module))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import pytest
 from definemed_pipeline_tests.conftest import REAL_TEXT
 from definemed_pipeline_tests.end_to_end.conftest import MICRO, Workplace, new_workplace
 
-pytestmark = pytest.mark.real_text
+pytestmark = [pytest.mark.real_text, pytest.mark.xdist_group("real_text")]
 
 RECIPE = """
 extends: {micro}

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pytest
 
 import definemed_pipeline.demo.filesystem  # noqa: F401  registers demo://
 from definemed_pipeline_tests.end_to_end.conftest import Workplace
 from definemed_pipeline_tests.end_to_end.ui import LOCATION, Ask, dagster_dev, wait_until
+
+pytestmark = pytest.mark.xdist_group("daemon")  # one worker starts the UI once; both wait more than they compute
 
 RECIPE = """
 extends: {micro}

@@ -9,6 +9,8 @@ import pytest
 from definemed_pipeline_tests.end_to_end.conftest import Workplace
 from definemed_pipeline_tests.end_to_end.ui import LOCATION, Ask, dagster_dev, wait_until
 
+pytestmark = pytest.mark.xdist_group("daemon")  # one worker starts the UI once; both wait more than they compute
+
 
 @pytest.fixture(scope="module")
 def workplace(finished: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:

@@ -25,8 +25,8 @@ from definemed_pipeline.training.settings import CptCheckpointsSettings, Trainin
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact, identity_of
 from definemed_pipeline_tests.training.micro_training import training_job, write_base, write_corpus
 
-pytestmark = pytest.mark.slow
-EPOCH = 137  # steps
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume")]
+EPOCH = 68  # steps
 
 
 class Payload:
@@ -109,7 +109,7 @@ class Training:
         )
         base = build_artifact(store, "base_models", lambda draft: write_base(draft.folder / "model"), section, partition="micro")
         corpus = build_artifact(
-            store, "cpt_corpus", lambda draft: write_corpus(draft.folder, documents=400), section, partition="micro"
+            store, "cpt_corpus", lambda draft: write_corpus(draft.folder, documents=200), section, partition="micro"
         )
         identity = identity_of("cpt_checkpoints", section, partition="micro", inputs=[base, corpus])
         execution = TrainingExecutionSettings(

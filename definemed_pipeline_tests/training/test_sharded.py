@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config
 from definemed_pipeline.model_folder import load_model
 from definemed_pipeline.training.lora import ADAPTER_FILES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sharded")]
 MODULE = "definemed_pipeline_tests.training.train_sharded"
 SHAPE = {
     "vocab_size": 64,
