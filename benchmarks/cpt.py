@@ -264,6 +264,7 @@ def ours(job: TrainingJob, untimed: int) -> Figures:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     outcome = run_training(job, lambda line: print(line, flush=True))
+    assert outcome is not None
     first = json.loads((job.output / "log.jsonl").read_text("utf-8").splitlines()[0])
     shutil.rmtree(job.output)  # the trained weights
     rows = outcome.speed[untimed:]

@@ -28,7 +28,8 @@ from typing import Any, TypeVar
 
 from dagster_pipes import open_dagster_pipes
 
-from definemed_pipeline.artifacts.build import Built, Draft, build
+from definemed_pipeline import pod
+from definemed_pipeline.artifacts.build import Built, Draft, assist, build
 from definemed_pipeline.artifacts.manifest import Identity
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.errors import StoppedError, UserError
@@ -110,7 +111,8 @@ def _build_all(
         try:
             print(f"building {identity.asset}[{identity.partition}] version {identity.version}", flush=True)  # read after a crash
             built = _build(spec, identity, work, parse, report)
-            report(f"{'reused' if built.reused else 'built'} {identity.asset} version {identity.version}")
+            did = "helped to build" if built is None else "reused" if built.reused else "built"
+            report(f"{did} {identity.asset} version {identity.version}")
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -123,13 +125,19 @@ def _build(
     work: Callable[[Draft[S]], None],
     parse: Callable[[Mapping[str, Any]], S],
     report: Callable[[str], None],
-) -> Built:
+) -> Built | None:
     try:
         section = parse(identity.settings)
     except (TypeError, ValueError) as error:
         raise UserError(f"the settings of {identity.asset} do not fit: {error}") from error
+    store = Store(spec.lake, scratch=Path(spec.scratch))
+    if not pod.leads():
+        assist(
+            store, identity, work, settings=section, force=spec.force, recipe=spec.recipe, execution=spec.execution, report=report
+        )
+        return None
     return build(
-        Store(spec.lake, scratch=Path(spec.scratch)),
+        store,
         identity,
         work,
         settings=section,
@@ -145,7 +153,7 @@ def _build(
 def _channel() -> Iterator[tuple[Mapping[str, Any], Callable[[str], None], Callable[[str, int], None]]]:
     """Yield the spec and the ways to report: over Pipes where Dagster launched us, else to the terminal."""
     if "DAGSTER_PIPES_CONTEXT" in os.environ:
-        with open_dagster_pipes() as pipes:
+        with pod.open_channel() if pod.runs_in_a_pod() else open_dagster_pipes() as pipes:
             yield (
                 pipes.get_extra("spec"),
                 pipes.log.info,

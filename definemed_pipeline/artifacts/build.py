@@ -6,6 +6,7 @@ The same few steps serve work done inside Dagster's process and payloads in a pr
 import json
 import logging
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ def build(
     started = time.monotonic()
     if not force and (manifest := reuse(store, identity, recipe)):
         return Built(manifest=manifest, reused=True, seconds=time.monotonic() - started)
-    place = store.scratch / "work" / identity.asset / identity.partition / identity.version
+    place = _place(store, identity)
     with store.writing():
         place.parent.mkdir(parents=True, exist_ok=True)
     with _locked(place.with_suffix(".lock"), report):
@@ -107,12 +108,50 @@ def build(
     return Built(manifest=manifest, reused=False, seconds=time.monotonic() - started)
 
 
+def assist(
+    store: Store,
+    identity: Identity,
+    work: Callable[[Draft[S]], None],
+    *,
+    settings: S,
+    recipe: str,
+    force: bool = False,
+    execution: Mapping[str, Any] | None = None,
+    report: Callable[[str], None] = LOG.info,
+) -> None:
+    """Do this node's share of an artifact that the first node builds and publishes: the same work, whose files are thrown away.
+
+    All nodes share one scratch folder, and with it the checkpoints; the first alone holds the lock.
+    """
+    if not force and reuse(store, identity, recipe):
+        return
+    checkpoints = _place(store, identity) / "checkpoints"
+    with store.writing():
+        checkpoints.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as files:
+        work(
+            Draft(
+                store=store,
+                identity=identity,
+                settings=settings,
+                folder=Path(files),
+                checkpoints=checkpoints,
+                execution=execution or {},
+                report=report,
+            )
+        )
+
+
 def reuse(store: Store, identity: Identity, recipe: str) -> Manifest | None:
     """Return the complete artifact of an identity and make it the recipe's latest, or None."""
     manifest = store.manifest(identity.asset, identity.partition, identity.version)
     if manifest is not None:
         store.point(recipe, manifest)
     return manifest
+
+
+def _place(store: Store, identity: Identity) -> Path:
+    return store.scratch / "work" / identity.asset / identity.partition / identity.version
 
 
 def _fresh_draft(

@@ -47,12 +47,12 @@ class Store:
 
     def manifest(self, asset: str, partition: str, version: str) -> Manifest | None:
         """Return the manifest of a complete artifact, or None."""
-        text = self._read(self._path(asset, partition, version, "manifest.json"))
+        text = self.read(self.path(asset, partition, version, "manifest.json"))
         return Manifest.from_json(text) if text is not None else None
 
     def latest(self, recipe: str, asset: str, partition: str = UNPARTITIONED) -> Manifest | None:
         """Return the artifact a recipe last built or reused, or None."""
-        text = self._read(self._path(asset, partition, f"latest-{recipe}.json"))
+        text = self.read(self.path(asset, partition, f"latest-{recipe}.json"))
         return self.manifest(asset, partition, json.loads(text)["version"]) if text is not None else None
 
     def require(self, recipe: str, asset: str, partition: str = UNPARTITIONED) -> Manifest:
@@ -65,7 +65,7 @@ class Store:
 
     def all_latest(self, recipe: str) -> Iterator[Manifest]:
         """Yield the latest artifact of every asset and partition that a recipe has built, in their order."""
-        for path in sorted(self.filesystem.glob(self._path("*", "*", f"latest-{recipe}.json"))):
+        for path in sorted(self.filesystem.glob(self.path("*", "*", f"latest-{recipe}.json"))):
             asset, partition = path.split("/")[-3:-1]
             if manifest := self.latest(recipe, asset, partition):
                 yield manifest
@@ -87,7 +87,7 @@ class Store:
 
     def forget_checkpoints(self, identity: Identity) -> None:
         """Remove the checkpoints of an artifact that is published."""
-        place = self._path(CHECKPOINTS, identity.asset, identity.partition, identity.version)
+        place = self.path(CHECKPOINTS, identity.asset, identity.partition, identity.version)
         if not self.is_local and self.filesystem.exists(place):
             self.filesystem.rm(place, recursive=True)
 
@@ -95,26 +95,50 @@ class Store:
         """Move finished files into the lake, then write the manifest. Raise UserError where the lake cannot be written."""
         location = (manifest.asset, manifest.partition, manifest.version)
         with self.writing():
-            if self.filesystem.exists(self._path(*location, "manifest.json")):  # rebuilt by force
-                self.filesystem.rm(self._path(*location), recursive=True)
+            if self.filesystem.exists(self.path(*location, "manifest.json")):  # rebuilt by force
+                self.filesystem.rm(self.path(*location), recursive=True)
             for file in manifest.files:
-                self._put(staged / file.path, self._path(*location, file.path))
-            self._write(self._path(*location, "manifest.json"), manifest.to_json())
+                self._put(staged / file.path, self.path(*location, file.path))
+            self.write(self.path(*location, "manifest.json"), manifest.to_json())
 
     def check_writable(self) -> None:
         """Write and remove one small object; raise UserError with the cure where that fails."""
-        probe = self._path(f".probe-{os.getpid()}")
+        probe = self.path(f".probe-{os.getpid()}")
         with self.writing():
-            self._write(probe, "")
+            self.write(probe, "")
             self.filesystem.rm_file(probe)
 
     def point(self, recipe: str, manifest: Manifest) -> None:
         """Make an artifact the latest of a recipe."""
-        path = self._path(manifest.asset, manifest.partition, f"latest-{recipe}.json")
+        path = self.path(manifest.asset, manifest.partition, f"latest-{recipe}.json")
         content = json.dumps({"version": manifest.version, "digest": manifest.digest}) + "\n"
-        if self._read(path) != content:
+        if self.read(path) != content:
             with self.writing():
-                self._write(path, content)
+                self.write(path, content)
+
+    def path(self, *parts: str) -> str:
+        """Return a place in the lake as its filesystem names it."""
+        return "/".join((self.root, *parts))
+
+    def read(self, path: str) -> str | None:
+        """Return a small file's text, or None where there is none."""
+        try:
+            content: bytes = self.filesystem.cat_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return content.decode()
+
+    def write(self, path: str, text: str) -> None:
+        """Write a small file so that a reader sees the old content or the new, never a part."""
+        if not self.is_local:
+            self.filesystem.pipe_file(path, text.encode())  # object stores replace an object whole
+            return
+        folder = self._made(Path(path).parent)
+        with written_whole(Path(path)) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(folder)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -143,28 +167,6 @@ class Store:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Path(base) / "definemed" / name
 
-    def _path(self, *parts: str) -> str:
-        return "/".join((self.root, *parts))
-
-    def _read(self, path: str) -> str | None:
-        try:
-            content: bytes = self.filesystem.cat_file(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return content.decode()
-
-    def _write(self, path: str, text: str) -> None:
-        """Write a small file so that a reader sees the old content or the new, never a part."""
-        if not self.is_local:
-            self.filesystem.pipe_file(path, text.encode())  # object stores replace an object whole
-            return
-        folder = self._made(Path(path).parent)
-        with written_whole(Path(path)) as unfinished, unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_folder(folder)
-
     def _put(self, local: Path, path: str) -> None:
         if not self.is_local:
             self.filesystem.put_file(str(local), path)
@@ -186,7 +188,7 @@ class Store:
                 for file in manifest.files:
                     local = Path(partial) / "files" / file.path
                     local.parent.mkdir(parents=True, exist_ok=True)
-                    remote = self._path(manifest.asset, manifest.partition, manifest.version, file.path)
+                    remote = self.path(manifest.asset, manifest.partition, manifest.version, file.path)
                     self.filesystem.get_file(remote, str(local))
                     if sha256_of(local) != file.sha256:
                         raise UserError(

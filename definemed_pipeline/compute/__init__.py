@@ -1,1 +1,1 @@
-"""How a payload is launched: as a local process today, behind one interface."""
+"""How a payload is launched: as a local process or as a Kubernetes Job, behind one interface."""

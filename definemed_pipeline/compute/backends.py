@@ -17,5 +17,9 @@ class Compute(Protocol):
 
 
 def compute_for(settings: ComputeSettings) -> Compute:
-    """Return the compute of a recipe."""
+    """Return the compute of a recipe. The client of Kubernetes is needed only by those who use it."""
+    if settings.backend == "kubernetes":
+        from definemed_pipeline.compute.kubernetes.client import KubernetesCompute
+
+        return KubernetesCompute(settings=settings.kubernetes, threads=settings.threads)
     return LocalCompute(threads=settings.threads)

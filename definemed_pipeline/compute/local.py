@@ -16,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 
+from definemed_pipeline.compute.environment import thread_limits
 from definemed_pipeline.payload import BAD_INPUT, DIES_WITH_PARENT, Spec
 
 GRACE_SECONDS = 30
@@ -43,7 +44,7 @@ class LocalCompute:
         ):
             process = subprocess.Popen(
                 [sys.executable, "-m", module],
-                env={**os.environ, **session.get_bootstrap_env_vars(), **self._environment()},
+                env={**os.environ, **session.get_bootstrap_env_vars(), **thread_limits(self.threads), DIES_WITH_PARENT: "1"},
                 stdin=subprocess.PIPE,  # closes when this process dies, which tells the payload to stop
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -54,17 +55,6 @@ class LocalCompute:
                 _stop(process)
         if status != 0:
             raise _failure(module, status, session.get_custom_messages(), log_path)
-
-    def _environment(self) -> dict[str, str]:
-        threads = str(self.threads)
-        return {
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "POLARS_MAX_THREADS": threads,
-            "RAYON_NUM_THREADS": threads,
-            "TOKENIZERS_PARALLELISM": "false" if self.threads == 1 else "true",
-            DIES_WITH_PARENT: "1",
-        }
 
 
 def _log_path(spec: Spec) -> Path:

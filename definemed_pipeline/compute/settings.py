@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from definemed_pipeline.compute.kubernetes.settings import KubernetesSettings
 from definemed_pipeline.settings import setting, settings
 from definemed_pipeline.training.settings import TrainingExecutionSettings
 
@@ -15,8 +16,9 @@ class ComputeSettings:
     run, and with it one process, takes. `training` is how continual pre-training uses its devices.
     """
 
-    backend: Literal["local"] = "local"
+    backend: Literal["local", "kubernetes"] = "local"
     threads: int = setting(1, at_least=1)
     concurrency: int = setting(2, at_least=1)
     shards_per_run: int = setting(16, at_least=1)
     training: TrainingExecutionSettings = setting(factory=TrainingExecutionSettings)
+    kubernetes: KubernetesSettings = setting(factory=KubernetesSettings)

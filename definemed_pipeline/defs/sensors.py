@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -140,3 +141,23 @@ def _request_corpus(lake: Lake, listing: Manifest, refresh: Refresh) -> dg.Senso
 
 def _no_news(listing: Manifest) -> str:
     return f"no news: FineMed-de is built from all {listing.metrics['files']} files of the latest listing"
+
+
+@dg.sensor(
+    name="orphaned_jobs",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Stops Kubernetes Jobs whose run was cancelled, or is over without a retry that would take them over.",
+)
+def orphaned_jobs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Delete orphans, with the reason in the log; starts no run."""
+    from definemed_pipeline.compute.kubernetes.cluster import Cluster
+    from definemed_pipeline.compute.kubernetes.orphans import find_orphans
+
+    with Cluster.connected(active_recipe().compute.kubernetes) as cluster:
+        orphans = list(find_orphans(context.instance, cluster, now=time.time()))
+        for orphan in orphans:
+            cluster.delete_job(orphan.job)
+            context.log.info(f"Job {orphan.job} is deleted: {orphan.reason}")
+    told = "; ".join(f"{orphan.job}: {orphan.reason}" for orphan in orphans)
+    return dg.SkipReason(f"deleted {told}" if told else "every Job has its run")

@@ -35,6 +35,8 @@ def train_checkpoint(draft: Draft[CptCheckpointsSettings]) -> None:
         execution=TrainingExecutionSettings(**draft.execution),
     )
     outcome = run_training(job, draft.report)
+    if outcome is None:  # of several nodes the first one publishes
+        return
     trained = draft.folder / model_folder.FOLDER
     draft.metrics.update(
         outcome.metrics,

@@ -1,4 +1,4 @@
-"""The processes of a training on this machine: this one alone, or several under torchrun, one a GPU.
+"""The processes of a training: this one alone, or several under torchrun, one a GPU, on this machine or on several that share a folder.
 
 The payload stays the one process that speaks with Dagster and publishes the artifact. It starts torchrun, passes on what the first training
 process reports, and asks all of them to stop by a file, since a signal would reach each at another step.
@@ -12,29 +12,71 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from definemed_pipeline.errors import StoppedError, UserError
+from definemed_pipeline.pod import MEETING_POINT, NODE, NODES
 from definemed_pipeline.training.job import Outcome, TrainingJob, train_model
 
 SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_TO_MEET = 1800  # nodes of one training may get their GPUs one after the other
 
 
-def run_training(job: TrainingJob, report: Callable[[str], None]) -> Outcome:
-    """Train in as many processes as the job's execution asks for, one a GPU by default; on SIGTERM or Ctrl-C save and raise StoppedError.
+@dataclass(frozen=True, kw_only=True)
+class Nodes:
+    """The machines that train together, as their launcher tells each of them: how many, which one this is, where they meet."""
 
-    The grace it needs is that of one step and of writing one checkpoint.
+    number: int = 1
+    own: int = 0
+    meeting_point: str = ""  # host:port on the first node
+
+    @classmethod
+    def from_environment(cls) -> "Nodes":
+        """Return what the launcher told; without a word this machine is alone."""
+        if int(os.environ.get(NODES) or 1) == 1:
+            return cls()
+        return cls(number=int(os.environ[NODES]), own=int(os.environ[NODE]), meeting_point=os.environ[MEETING_POINT])
+
+    @property
+    def leads(self) -> bool:
+        return self.own == 0
+
+    def torchrun_options(self) -> list[str]:
+        """Return how torchrun finds the others. Ranks follow the nodes, so that the first process runs where the artifact is published."""
+        if self.number == 1:
+            return ["--standalone"]
+        host, _, port = self.meeting_point.rpartition(":")
+        return [
+            f"--nnodes={self.number}",
+            f"--node-rank={self.own}",
+            f"--master-addr={host}",
+            f"--master-port={port}",
+            f"--rdzv-conf=timeout={SECONDS_TO_MEET}",
+        ]
+
+
+def run_training(job: TrainingJob, report: Callable[[str], None]) -> Outcome | None:
+    """Train in as many processes a node as the job's execution asks for, one a GPU by default; on SIGTERM or Ctrl-C save and raise StoppedError.
+
+    The grace it needs is that of one step and of writing one checkpoint. Return None on a node that is not the first: its files are of no use.
     """
+    nodes = Nodes.from_environment()
     job.checkpoints.mkdir(parents=True, exist_ok=True)
-    job.stop_file.unlink(missing_ok=True)
+    if nodes.leads:
+        job.stop_file.unlink(missing_ok=True)
     with _asked_to_stop_by_signals(job.stop_file):
         processes = job.execution.processes or max(1, torch.cuda.device_count())
-        outcome = train_model(job, report) if processes == 1 else _run_processes(job, processes, report)
-    assert outcome is not None
-    return outcome
+        try:
+            if nodes.number == processes == 1:
+                return train_model(job, report)
+            return _run_processes(job, nodes, processes, report)
+        finally:
+            if nodes.leads:
+                job.stop_file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -56,21 +98,37 @@ def _asked_to_stop_by_signals(stop_file: Path) -> Iterator[None]:
         yield
     finally:
         restore()
-        stop_file.unlink(missing_ok=True)
 
 
-def _run_processes(job: TrainingJob, processes: int, report: Callable[[str], None]) -> Outcome:
+def _run_processes(job: TrainingJob, nodes: Nodes, processes: int, report: Callable[[str], None]) -> Outcome | None:
+    """Run this node's training processes to their end; the first node returns what they tell."""
     told = job.checkpoints / "told.jsonl"
-    told.write_text("", "utf-8")
-    order = job.checkpoints / "job.json"
+    if nodes.leads:
+        told.write_text("", "utf-8")
+    order = job.checkpoints / f"job-{nodes.own}.json"
     order.write_text(job.to_json(), "utf-8")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     process = subprocess.Popen(
-        [*torchrun, "-m", "definemed_pipeline.training.worker", str(order)],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", *nodes.torchrun_options(), f"--nproc-per-node={processes}"),
+            *("-m", "definemed_pipeline.training.worker", str(order)),
+        ],
         env={"OMP_NUM_THREADS": "1", **os.environ},
         stdin=subprocess.PIPE,  # closes when this process dies, which tells the others to stop
         start_new_session=True,  # signals are for this process alone
     )
+    outcome, error = _follow(process, told, report) if nodes.leads else (None, None)
+    status = process.wait()
+    if error:
+        raise UserError(error)
+    if job.stop_file.exists():
+        raise StoppedError("stopped; the checkpoint of the last step is saved")
+    if status or (nodes.leads and outcome is None):
+        raise RuntimeError(f"torchrun ended with status {status}; the output of its processes says why")
+    return outcome
+
+
+def _follow(process: "subprocess.Popen[bytes]", told: Path, report: Callable[[str], None]) -> tuple[Outcome | None, str | None]:
+    """Pass on what the training processes tell until they end; return the outcome, and the error that a user can cure."""
     outcome: Outcome | None = None
     error: str | None = None
     with told.open(encoding="utf-8") as lines:
@@ -83,13 +141,7 @@ def _run_processes(job: TrainingJob, processes: int, report: Callable[[str], Non
                 error = message.get("error", error)
                 outcome = Outcome(**message["outcome"]) if "outcome" in message else outcome
             time.sleep(SECONDS_BETWEEN_LOOKS)
-    if error:
-        raise UserError(error)
-    if job.stop_file.exists():
-        raise StoppedError("stopped; the checkpoint of the last step is saved")
-    if process.returncode or outcome is None:
-        raise RuntimeError(f"torchrun ended with status {process.returncode}; the output of its processes says why")
-    return outcome
+    return outcome, error
 
 
 def _messages(lines: Any) -> Iterator[dict[str, Any]]:

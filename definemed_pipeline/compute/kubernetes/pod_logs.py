@@ -1,0 +1,83 @@
+"""The logs of a Job's pods, copied live to this process' standard output, which Dagster keeps as the step's log."""
+
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from urllib3.exceptions import HTTPError
+
+from definemed_pipeline.compute.kubernetes.cluster import ApiError, Cluster, MissingError, Response
+from definemed_pipeline.errors import UserError
+
+SECONDS_BETWEEN_TRIES = 1.0
+SECONDS_FOR_THE_REST = 5.0
+
+
+class PodLogs:
+    """Follows each pod once; a stream that is cut goes on after the last line. Use as a context manager."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._threads: dict[str, threading.Thread] = {}
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._open: set[Response] = set()
+
+    def follow(self, pods: Iterable[str]) -> None:
+        """Begin with the pods that are not followed yet."""
+        for pod in pods:
+            if pod not in self._threads:
+                self._threads[pod] = threading.Thread(target=self._copy, args=(pod,), daemon=True)
+                self._threads[pod].start()
+
+    def __enter__(self) -> "PodLogs":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Take what the ended pods have still to say, then hang up."""
+        for thread in self._threads.values():
+            thread.join(SECONDS_FOR_THE_REST if error is None else 0)
+        with self._lock:
+            self._closing.set()
+            for response in self._open:
+                response.shutdown()
+        for thread in self._threads.values():
+            thread.join()
+
+    def _copy(self, pod: str) -> None:
+        last, heard = "", time.monotonic()
+        while not self._closing.is_set():
+            is_new = False
+            try:
+                for stamp, line in self._lines(pod, seconds=math.ceil(time.monotonic() - heard) + 2 if last else None):
+                    if stamp > last:  # seconds are coarse: the first lines may be known
+                        print(f"[{pod}] {line}", flush=True)
+                        last, heard, is_new = stamp, time.monotonic(), True
+                if not is_new:
+                    return  # the container has ended: its log would stay open otherwise
+            except MissingError:
+                return  # the pod is gone; what it said is in the lake
+            except (ApiError, UserError, HTTPError, OSError):
+                self._closing.wait(SECONDS_BETWEEN_TRIES)
+
+    def _lines(self, pod: str, seconds: int | None) -> Iterator[tuple[str, str]]:
+        """Yield the time and the text of each line, from so many seconds ago."""
+        response = self.cluster.log(pod, seconds)
+        with self._lock:
+            if self._closing.is_set():
+                response.close()
+                return
+            self._open.add(response)
+        try:
+            rest = b""
+            for data in response.stream():
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    stamp, _, text = line.decode("utf-8", "replace").partition(" ")
+                    yield stamp, text
+        finally:
+            with self._lock:
+                self._open.discard(response)
+            response.close()
