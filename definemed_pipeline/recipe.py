@@ -49,6 +49,22 @@ from definemed_pipeline.training.settings import (
 PACKAGED = importlib.resources.files("definemed_pipeline") / "recipes"
 ENVIRONMENT_VARIABLE = "DEFINEMED_RECIPE"
 DEFAULT = "demo"
+# The assets that are built in a process of their own; `defs` launches it.
+PAYLOADS = (
+    "fineweb2_shards",
+    "sampling_frames",
+    "medical_classifier",
+    "cascade_certificate",
+    "classifier_scores",
+    "medical_documents",
+    "benchmark_leaks",
+    "base_models",
+    "cpt_corpus",
+    "cpt_checkpoints",
+    "merged_models",
+    "benchmark_scores",
+    "responses",
+)
 Name = Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
@@ -117,6 +133,16 @@ class Recipe(pydantic.BaseModel):
             raise ValueError(
                 f"annotations.sample_shares names {', '.join(shares)}; allowed are sampling_frames.score_bins: {', '.join(bins)}"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _payloads_have_images(self) -> "Recipe":
+        kubernetes = self.compute.kubernetes
+        if unknown := kubernetes.payloads.keys() - set(PAYLOADS):
+            raise ValueError(f"compute.kubernetes.payloads names {', '.join(sorted(unknown))}; allowed: {', '.join(PAYLOADS)}")
+        if self.compute.backend == "kubernetes":
+            for asset in PAYLOADS:
+                kubernetes.pod(asset)
         return self
 
     @pydantic.model_validator(mode="after")

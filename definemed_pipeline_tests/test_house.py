@@ -21,6 +21,7 @@ LAYERS = [
     {"compute"},
     {"corpus", "training", "merging", "evaluation"},
     {"payload", "demo"},
+    {"pod"},
     {"chat", "artifacts"},
     {"intervals", "keyed_hash", "ahead", "model_folder"},
     {"settings", "errors"},
@@ -73,7 +74,9 @@ def test_only_defs_compute_and_what_stands_above_know_dagster():
 
 def test_training_runs_in_the_gpu_image():
     light = [
-        path for path in MODULES if room_of(path) in ("training", "artifacts", "payload", "settings", "errors", "model_folder")
+        path
+        for path in MODULES
+        if room_of(path) in ("training", "artifacts", "payload", "pod", "settings", "errors", "model_folder")
     ]
     for path in light:
         outside = {name.split(".")[0] for name in imports_of(path)}

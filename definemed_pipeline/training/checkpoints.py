@@ -108,11 +108,7 @@ class Checkpoints:
         return self.folder / f"checkpoint-{step}"
 
     def _write(self, checkpoint: Path, tensors: Tensors, random: Tensors, states: Mapping[str, Any]) -> None:
-        if self.leads_node:
-            shutil.rmtree(checkpoint, ignore_errors=True)  # of a try that was killed while it wrote
-            (checkpoint / RANDOM).mkdir(parents=True)
-            (checkpoint / TENSORS).mkdir()
-        self._wait_for_all()
+        self._make_room(checkpoint)
         writer = HuggingFaceStorageWriter(str(checkpoint / TENSORS), save_distributed=True)
         save(dict(tensors), storage_writer=writer, process_group=self.group, no_dist=self.group is None)
         save_file(dict(random), checkpoint / RANDOM / f"{self.rank}.safetensors")
@@ -124,6 +120,22 @@ class Checkpoints:
         if self.mirror:
             self.mirror.upload(checkpoint, digests)
         self._seal(checkpoint, digests)
+
+    def _make_room(self, checkpoint: Path) -> None:
+        """Make a checkpoint's folder, once where the nodes share one, else on each of them."""
+        if self.rank == 0:
+            shutil.rmtree(checkpoint, ignore_errors=True)  # of a try that was killed while it wrote
+        self._wait_for_all()  # for the seal of the checkpoint before, too
+        if self.leads_node:
+            for folder in (RANDOM, TENSORS):
+                (checkpoint / folder).mkdir(parents=True, exist_ok=True)
+            if (
+                self.rank
+            ):  # a node with a folder of its own has no seals, and needs no former checkpoints: it fetches what it reads
+                for former in self.folder.glob("checkpoint-*"):
+                    if former != checkpoint and not (former / SEAL).exists():
+                        shutil.rmtree(former, ignore_errors=True)
+        self._wait_for_all()
 
     def _seal(self, checkpoint: Path, digests: dict[str, str]) -> None:
         """Write the seal once every process has told the checksums of its files; then drop what is no longer kept."""

@@ -66,8 +66,7 @@ def run_training(job: TrainingJob, report: Callable[[str], None]) -> Outcome | N
     """
     nodes = Nodes.from_environment()
     job.checkpoints.mkdir(parents=True, exist_ok=True)
-    if nodes.leads:
-        job.stop_file.unlink(missing_ok=True)
+    job.stop_file.unlink(missing_ok=True)
     with _asked_to_stop_by_signals(job.stop_file):
         processes = job.execution.processes or max(1, torch.cuda.device_count())
         try:
@@ -75,8 +74,7 @@ def run_training(job: TrainingJob, report: Callable[[str], None]) -> Outcome | N
                 return train_model(job, report)
             return _run_processes(job, nodes, processes, report)
         finally:
-            if nodes.leads:
-                job.stop_file.unlink(missing_ok=True)
+            job.stop_file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -116,21 +114,20 @@ def _run_processes(job: TrainingJob, nodes: Nodes, processes: int, report: Calla
         stdin=subprocess.PIPE,  # closes when this process dies, which tells the others to stop
         start_new_session=True,  # signals are for this process alone
     )
-    outcome, error = _follow(process, told, report) if nodes.leads else (None, None)
+    ends = _follow(process, told, report) if nodes.leads else {}
     status = process.wait()
-    if error:
-        raise UserError(error)
-    if job.stop_file.exists():
+    if "error" in ends:
+        raise UserError(ends["error"])
+    if "stopped" in ends or job.stop_file.exists():
         raise StoppedError("stopped; the checkpoint of the last step is saved")
-    if status or (nodes.leads and outcome is None):
+    if status or (nodes.leads and "outcome" not in ends):
         raise RuntimeError(f"torchrun ended with status {status}; the output of its processes says why")
-    return outcome
+    return Outcome(**ends["outcome"]) if ends else None
 
 
-def _follow(process: "subprocess.Popen[bytes]", told: Path, report: Callable[[str], None]) -> tuple[Outcome | None, str | None]:
-    """Pass on what the training processes tell until they end; return the outcome, and the error that a user can cure."""
-    outcome: Outcome | None = None
-    error: str | None = None
+def _follow(process: "subprocess.Popen[bytes]", told: Path, report: Callable[[str], None]) -> dict[str, Any]:
+    """Pass on what the training processes report until they end; return what else they tell: `outcome`, `error` or `stopped`."""
+    ends: dict[str, Any] = {}
     with told.open(encoding="utf-8") as lines:
         ended = False
         while not ended:
@@ -138,10 +135,10 @@ def _follow(process: "subprocess.Popen[bytes]", told: Path, report: Callable[[st
             for message in _messages(lines):
                 if "report" in message:
                     report(message["report"])
-                error = message.get("error", error)
-                outcome = Outcome(**message["outcome"]) if "outcome" in message else outcome
+                else:
+                    ends |= message
             time.sleep(SECONDS_BETWEEN_LOOKS)
-    return outcome, error
+    return ends
 
 
 def _messages(lines: Any) -> Iterator[dict[str, Any]]:

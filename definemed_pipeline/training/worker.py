@@ -34,7 +34,9 @@ def main() -> None:
     except UserError as error:
         tell({"error": str(error)})
         os._exit(1)  # the others may be waiting for this one
-    except StoppedError:
+    except StoppedError as stop:
+        if leads:
+            tell({"stopped": str(stop)})
         dist.destroy_process_group()
         sys.exit(MAY_RETRY)
     if outcome is not None:

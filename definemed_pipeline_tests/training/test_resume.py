@@ -2,8 +2,10 @@
 
 import functools
 import json
+import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,20 +35,23 @@ class Payload:
     """One payload's process on one artifact, started as often as it takes."""
 
     def __init__(self, store: Store, module: str, identity: Identity, execution: Mapping[str, Any]) -> None:
-        self.store, self.identity = store, identity
-        spec = store.scratch / f"{identity.version}.json"
-        spec.parent.mkdir(parents=True, exist_ok=True)
+        self.store, self.module, self.identity, self.execution = store, module, identity, execution
+
+    def command(self, scratch: Path) -> list[str]:
+        """Return what starts the payload on a machine with this scratch folder."""
+        scratch.mkdir(parents=True, exist_ok=True)
         contents = Spec(
-            lake=store.url,
-            scratch=str(store.scratch),
+            lake=self.store.url,
+            scratch=str(scratch),
             recipe=RECIPE,
             run_id="test",
             force=False,
-            identities=(identity,),
-            execution=execution,
+            identities=(self.identity,),
+            execution=self.execution,
         )
+        spec = scratch / f"{self.identity.version}.json"
         spec.write_text(json.dumps(contents.to_json()))
-        self.command = [sys.executable, "-m", f"definemed_pipeline.training.{module}", "--spec", str(spec)]
+        return [sys.executable, "-m", f"definemed_pipeline.training.{self.module}", "--spec", str(spec)]
 
     @property
     def checkpoints(self) -> Path:
@@ -55,8 +60,20 @@ class Payload:
     def newest_sealed_step(self) -> int:
         return max((int(path.parent.name.split("-")[1]) for path in self.checkpoints.glob("checkpoint-*/seal.json")), default=0)
 
-    def start(self) -> "subprocess.Popen[str]":
-        return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def start(self, scratch: Path | None = None, **environment: str) -> "subprocess.Popen[str]":
+        command = self.command(scratch or self.store.scratch)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
+        )
+
+    def start_nodes(self, *, one_scratch: bool) -> "list[subprocess.Popen[str]]":
+        """Start the payload as two nodes, as an indexed Job does; they share the lake, and scratch or not."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            place = f"127.0.0.1:{probe.getsockname()[1]}"
+        own = self.store.scratch if one_scratch else self.store.scratch / "of another node"
+        told = {"DEFINEMED_NODES": "2", "DEFINEMED_MEETING_POINT": place}
+        return [self.start(scratch, **told, DEFINEMED_NODE=str(node)) for node, scratch in enumerate((self.store.scratch, own))]
 
     def stop_after_step(self, step: int, number: signal.Signals) -> str:
         """Send a signal once a checkpoint of that step or a later one is there; return what the process said."""
@@ -201,6 +218,27 @@ def test_two_processes_train_as_one_does_and_may_go_on_as_one(training, undistur
     expected = pytest.approx(undisturbed(1).losses(), abs=1e-3)
     assert undisturbed(2).losses() == expected
     assert payload.losses() == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "one_scratch"), [(signal.SIGKILL, True), (signal.SIGTERM, False)], ids=["one scratch folder", "a remote lake"]
+)
+def test_two_nodes_train_as_two_processes_of_one_node(training, undisturbed, number, one_scratch, request) -> None:
+    payload = training.payload("nodes" if one_scratch else request.getfixturevalue("bucket"), processes=1)
+    nodes = payload.start_nodes(one_scratch=one_scratch)
+    while not payload.newest_sealed_step():
+        assert [node.poll() for node in nodes] == [None, None], [node.communicate()[0] for node in nodes]
+        time.sleep(0.01)
+    nodes[1].send_signal(number)  # the first one notices
+    said = [node.communicate(timeout=120)[0] for node in nodes]
+    assert nodes[0].returncode == (MAY_RETRY if number == signal.SIGTERM else 1), said
+    assert payload.store.manifest("cpt_checkpoints", "micro", payload.identity.version) is None
+    nodes = payload.start_nodes(one_scratch=one_scratch)
+    said = [node.communicate(timeout=300)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "going on from checkpoint-" in said[0]
+    assert "helped to build cpt_checkpoints" in said[1]
+    assert payload.files() == undisturbed(2).files()
 
 
 def test_what_a_user_can_cure_is_told_by_one_of_many_processes_too(tmp_path) -> None:
