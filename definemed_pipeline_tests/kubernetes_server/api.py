@@ -15,7 +15,15 @@ from definemed_pipeline_tests.kubernetes_server.validation import validate, vali
 
 # Where nobody says what is to become of the pods: batch/v1 leaves a Job's behind, for compatibility's sake.
 DEFAULT_POLICY = {"jobs": "Orphan"}
-FIXED_METADATA = ("name", "namespace", "uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds")
+FIXED_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
 
 
 @dataclass
@@ -47,7 +55,11 @@ class Api:
             "kind": f"{kind.name}List",
             "apiVersion": kind.api_version,
             "metadata": {"resourceVersion": str(version)},
-            "items": [{key: value for key, value in one.items() if key not in ("kind", "apiVersion")} for one in items if is_selected(one)],
+            "items": [
+                {key: value for key, value in one.items() if key not in ("kind", "apiVersion")}
+                for one in items
+                if is_selected(one)
+            ],
         }
 
     def patch(self, plural: str, namespace: str, name: str, patch: Any, content_type: str, *, part: str = "") -> Object | None:
@@ -56,7 +68,10 @@ class Api:
             before = self.store.get(plural, namespace, name)
             after = patched(content_type, before, patch)
             self._check_version(plural, before, after)
-            after["metadata"] = {**after["metadata"], **{key: before["metadata"][key] for key in FIXED_METADATA if key in before["metadata"]}}
+            after["metadata"] = {
+                **after["metadata"],
+                **{key: before["metadata"][key] for key in FIXED_METADATA if key in before["metadata"]},
+            }
             kept = ("spec", "metadata") if part == "status" else ("status",)
             after.update({key: before[key] for key in kept if key in before})
             after["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]

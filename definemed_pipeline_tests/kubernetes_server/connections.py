@@ -104,7 +104,7 @@ class Connection(BaseHTTPRequestHandler):
         with self.server.connected(self.connection):
             super().handle()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer()
 
     do_POST = do_PATCH = do_DELETE = do_PUT = do_GET  # noqa: N815
@@ -155,7 +155,9 @@ class Connection(BaseHTTPRequestHandler):
         except ValueError as error:
             raise Refusal(400, f"the body is no JSON: {error}") from error
 
-    def _asked(self, path: str, query: Mapping[str, str], found: re.Match[str] | None, verb: str, body: Any) -> Object | Callable[[], None]:
+    def _asked(
+        self, path: str, query: Mapping[str, str], found: re.Match[str] | None, verb: str, body: Any
+    ) -> Object | Callable[[], None]:
         """Do what is asked; return the answer, or what streams it."""
         if path.rstrip("/") == "/version":
             return VERSION
@@ -163,7 +165,10 @@ class Connection(BaseHTTPRequestHandler):
         if found is None or plural not in KINDS or KINDS[plural].api_version != found["version"]:
             raise Refusal(404, "the server could not find the requested resource")
         namespace, name, part = found["namespace"], found["name"], found["part"] or ""
-        api, is_selected = self.server.cluster.api, matcher(plural, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        api, is_selected = (
+            self.server.cluster.api,
+            matcher(plural, query.get("labelSelector", ""), query.get("fieldSelector", "")),
+        )
         options = {**query, **body} if isinstance(body, dict) else dict(query)
         if "gracePeriodSeconds" in options:
             options["gracePeriodSeconds"] = int(options["gracePeriodSeconds"])

@@ -97,7 +97,8 @@ class GarbageCollector:
 
 def _blocks(owner: Object, dependent: Object) -> bool:
     return any(
-        ref["uid"] == owner["metadata"]["uid"] and ref.get("blockOwnerDeletion") for ref in dependent["metadata"].get("ownerReferences", [])
+        ref["uid"] == owner["metadata"]["uid"] and ref.get("blockOwnerDeletion")
+        for ref in dependent["metadata"].get("ownerReferences", [])
     )
 
 

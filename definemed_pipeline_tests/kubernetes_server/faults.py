@@ -138,7 +138,12 @@ class ClientFaults:
         self.trouble.faults.append(Fault(times, verb, path_contains, status=status, retry_after=retry_after))
 
     def drop_connections(
-        self: "KubernetesServer", times: int = 1, *, verb: str | None = None, path_contains: str | None = None, after_the_deed: bool = False
+        self: "KubernetesServer",
+        times: int = 1,
+        *,
+        verb: str | None = None,
+        path_contains: str | None = None,
+        after_the_deed: bool = False,
     ) -> None:
         """Hang up on the next requests instead of answering; `after_the_deed` they were carried out, and only the answer is lost."""
         self.trouble.faults.append(Fault(times, verb, path_contains, is_late=after_the_deed))

@@ -187,7 +187,9 @@ class JobController:
         """Write what the pods do now, and the Job's end once it is decided and no pod is at work any more."""
         pods = self._pods(job)
         active, terminating = [pod for pod in pods if is_active(pod)], [pod for pod in pods if is_terminating(pod)]
-        status.update(active=len(active), ready=sum(map(is_ready, active)), terminating=len(terminating), uncountedTerminatedPods={})
+        status.update(
+            active=len(active), ready=sum(map(is_ready, active)), terminating=len(terminating), uncountedTerminatedPods={}
+        )
         if not status["active"]:
             del status["active"]
         if target is None:
@@ -231,7 +233,14 @@ class JobController:
 
     def _condition(self, kind: str, reason: str, message: str) -> Object:
         now = self.clock.stamp()
-        return {"type": kind, "status": "True", "reason": reason, "message": message, "lastProbeTime": now, "lastTransitionTime": now}
+        return {
+            "type": kind,
+            "status": "True",
+            "reason": reason,
+            "message": message,
+            "lastProbeTime": now,
+            "lastTransitionTime": now,
+        }
 
 
 def pod_of(job: Object, index: int | None) -> Object:

@@ -38,7 +38,9 @@ class Kubelet:
                 self._keep_in_step(worker, pods.get(uid))
             if worker.is_over and uid not in pods:
                 del self.workers[uid]
-        return min((worker.kill_at for worker in self.workers.values() if not worker.is_over), default=math.inf) - time.monotonic()
+        return (
+            min((worker.kill_at for worker in self.workers.values() if not worker.is_over), default=math.inf) - time.monotonic()
+        )
 
     def _keep_in_step(self, worker: PodWorker, pod: Object | None) -> None:
         if pod is None:
@@ -67,7 +69,9 @@ class Kubelet:
             raise Refusal(400, f"container {container} is not valid for pod {name}")
         worker = self.worker(pod)
         if worker.is_silent:
-            raise Refusal(500, f'Get "https://{pod["spec"]["nodeName"]}:10250/containerLogs/{name}/{container}": dial tcp: i/o timeout')
+            raise Refusal(
+                500, f'Get "https://{pod["spec"]["nodeName"]}:10250/containerLogs/{name}/{container}": dial tcp: i/o timeout'
+            )
         statuses = {one["name"]: one for one in pod["status"].get("containerStatuses", [])}
         waiting = statuses.get(container, {}).get("state", {}).get("waiting")
         if waiting is not None or container not in statuses:

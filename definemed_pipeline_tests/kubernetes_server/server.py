@@ -125,7 +125,9 @@ class KubernetesServer(ClusterFaults, ClientFaults):
 
     def count_requests(self, verb: str | None = None, path_contains: str = "") -> int:
         """Return how many requests there were, of one verb or with some word in the path."""
-        return sum(count for (asked, path), count in self.requests.copy().items() if verb in (None, asked) and path_contains in path)
+        return sum(
+            count for (asked, path), count in self.requests.copy().items() if verb in (None, asked) and path_contains in path
+        )
 
     def wait_for(self, condition: Callable[[], T], seconds: float = 30) -> T:
         """Wait until a condition holds, asked again at every change; return what it returned. Raise AssertionError when it takes too long."""

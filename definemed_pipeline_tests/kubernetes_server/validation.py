@@ -25,7 +25,9 @@ UNSERVED_JOB = ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy", "ma
 UNSERVED_POD = ("initContainers", "ephemeralContainers", "schedulingGates", "resourceClaims", "hostAliases")
 UNSERVED_CONTAINER = ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "restartPolicy", "volumeDevices")
 SERVED_VOLUMES = {"emptyDir", "persistentVolumeClaim", "secret", "hostPath"}
-SERVED_FIELDS = re.compile(r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['[^']+'\]|spec\.nodeName|status\.podIP")
+SERVED_FIELDS = re.compile(
+    r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['[^']+'\]|spec\.nodeName|status\.podIP"
+)
 FIXED_JOB_FIELDS = ("completions", "completionMode", "selector", "podFailurePolicy", "podReplacementPolicy")
 # What may change in the template of a Job that is suspended and has not started: where its pods may run.
 SCHEDULING = ("nodeSelector", "tolerations", "affinity")
@@ -53,7 +55,9 @@ def validate_update(plural: str, before: Object, after: Object) -> None:
     """Raise Refusal (422) where an object changes in what may not change."""
     errors = []
     if plural == "jobs":
-        errors = [f"spec.{key}: field is immutable" for key in FIXED_JOB_FIELDS if before["spec"].get(key) != after["spec"].get(key)]
+        errors = [
+            f"spec.{key}: field is immutable" for key in FIXED_JOB_FIELDS if before["spec"].get(key) != after["spec"].get(key)
+        ]
         is_waiting = before["spec"].get("suspend") and not before.get("status", {}).get("startTime")
         if _fixed_template(before, is_waiting) != _fixed_template(after, is_waiting):
             errors.append("spec.template: field is immutable")
@@ -182,7 +186,9 @@ def _pod_spec(spec: Mapping[str, Any], where: str, *, in_job: bool) -> Errors:
         if len(sources) != 1:
             yield f"{where}.volumes[{volume['name']}]: Required value: must specify exactly one volume type"
         elif not sources <= SERVED_VOLUMES:
-            raise Refusal(501, f"this server has no volumes of type {', '.join(sources)}, only {', '.join(sorted(SERVED_VOLUMES))}")
+            raise Refusal(
+                501, f"this server has no volumes of type {', '.join(sources)}, only {', '.join(sorted(SERVED_VOLUMES))}"
+            )
     if not spec["containers"]:
         yield f"{where}.containers: Required value"
     for index, container in enumerate(spec["containers"]):

@@ -18,7 +18,6 @@ from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.pod import CONTEXT, PAYLOADS
 
 SECONDS_BETWEEN_LOOKS = 1.0
-TAIL_LINES = 15
 LOG = logging.getLogger(__name__)
 
 
@@ -97,14 +96,6 @@ class LakeMessageReader(dg.PipesMessageReader):
                     session.take(json.loads(line))
         except OSError as error:
             LOG.warning("%s: %s", self.store.url, error)
-
-
-def tail_of_log(store: Store, channel: str, lines: int = TAIL_LINES) -> str:
-    """Return the last lines that the last pod of a Job printed, as the lake kept them."""
-    told: dict[str, list[str]] = {}
-    for writer, text in ChunkReader(store, f"{PAYLOADS}/{channel}", "log").new():
-        told.setdefault(writer, []).append(text)
-    return "\n".join("".join(told[max(told)]).splitlines()[-lines:]) if told else ""
 
 
 class _Session:

@@ -14,10 +14,11 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus
+from dagster._core.storage.tags import ROOT_RUN_ID_TAG
 
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.compute.environment import thread_limits
-from definemed_pipeline.compute.kubernetes.channel import LakeContextInjector, LakeMessageReader, tail_of_log
+from definemed_pipeline.compute.kubernetes.channel import LakeContextInjector, LakeMessageReader
 from definemed_pipeline.compute.kubernetes.claims import Claim, claim, settle
 from definemed_pipeline.compute.kubernetes.cluster import Cluster, ConflictError, UnreachableError
 from definemed_pipeline.compute.kubernetes.doorbell import Doorbell
@@ -27,6 +28,7 @@ from definemed_pipeline.compute.kubernetes.settings import KubernetesSettings
 from definemed_pipeline.compute.kubernetes.state import Failure, Snapshot, State, describe, exit_status, is_bad_input
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import Spec
+from definemed_pipeline.pod import PAYLOADS
 
 SECONDS_UNTIL_STUCK_IS_FAILED = 300  # a registry may be out of reach for a while, a Secret be made a little later
 SECONDS_BETWEEN_REMINDERS = 600
@@ -58,12 +60,12 @@ class KubernetesCompute:
                     tell=context.log.info,
                 )
                 session.report_launched({"extras": {"channel": found.channel}})
-                snapshot = self._followed(context, cluster, found)
+                snapshot, tail = self._followed(context, cluster, found)
             failure = _judged(snapshot, store, spec, session.get_custom_messages())
             with contextlib.suppress(UnreachableError):  # then the Job goes by its time to live
                 settle(cluster, found.job, context.run_id)
         if failure is not None:
-            raise self._as_dagster_failure(failure, found, store, exit_status(snapshot))
+            raise self._as_dagster_failure(failure, found, f"{store.url}/{PAYLOADS}/{found.channel}", exit_status(snapshot), tail)
 
     def _in_pod(self, spec: Spec) -> Spec:
         """Return the spec as the pod is to see it."""
@@ -101,8 +103,8 @@ class KubernetesCompute:
             _insistently(lambda: cluster.create_service(service_object(made)))
         return made
 
-    def _followed(self, context: dg.AssetExecutionContext, cluster: Cluster, found: Claim) -> Snapshot:
-        """Follow a Job to its end and return how it stood then; where the run is cancelled delete it."""
+    def _followed(self, context: dg.AssetExecutionContext, cluster: Cluster, found: Claim) -> tuple[Snapshot, str]:
+        """Follow a Job to its end; return how it stood then, and what its pods said last. Where the run is cancelled delete it."""
         progress = _Progress(context, found.job)
         progress.tell(f"{'found at work' if found.is_found else 'created'} (attempt {found.attempt})")
         try:
@@ -112,25 +114,25 @@ class KubernetesCompute:
                     logs.follow(state.running)
                     progress.tell(state.text)
                     if state.is_over:
-                        return snapshot
+                        break
                     if state.stuck and (state.is_hopeless or progress.seconds > SECONDS_UNTIL_STUCK_IS_FAILED):
                         cluster.delete_job(found.job)
                         raise dg.Failure(f"Job {found.job}: {state.stuck}", allow_retries=False)
                     bell.wait()
+            return snapshot, "\n".join(logs.tail)
         except BaseException:
             if _is_being_cancelled(context):
                 _delete(cluster, found.job)
                 context.log.info(f"Job {found.job} is deleted, since the run was cancelled")
             raise
 
-    def _as_dagster_failure(self, failure: Failure, found: Claim, store: Store, status: int | None) -> dg.Failure:
+    def _as_dagster_failure(self, failure: Failure, found: Claim, log: str, status: int | None, tail: str) -> dg.Failure:
         metadata: dict[str, Any] = {
             "job": f"{self.settings.namespace}/{found.job}",
-            "log": dg.MetadataValue.path(f"{store.url}/.payloads/{found.channel}"),
-            "tail": dg.MetadataValue.md(f"```\n{tail_of_log(store, found.channel)}\n```"),
+            "log": dg.MetadataValue.path(log),
+            "tail": dg.MetadataValue.md(f"```\n{tail}\n```"),
+            **({} if status is None else {"exit_status": status}),
         }
-        if status is not None:
-            metadata["exit_status"] = status
         return dg.Failure(description=failure.text, metadata=metadata, allow_retries=failure.retry)
 
 
@@ -157,7 +159,9 @@ class _Progress:
 
 
 def _work(context: dg.AssetExecutionContext, module: str, spec: Spec) -> Work:
-    return Work(module=module, spec=spec, run_id=context.run_id, root_run_id=context.run.root_run_id or context.run_id)
+    return Work(
+        module=module, spec=spec, run_id=context.run_id, root_run_id=context.run.tags.get(ROOT_RUN_ID_TAG, context.run_id)
+    )
 
 
 def _look(cluster: Cluster, job: str) -> tuple[Snapshot, State]:

@@ -174,7 +174,8 @@ def _load(configuration: client.Configuration, context: str | None) -> None:
     if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         config.load_incluster_config(client_configuration=configuration)
     else:
-        config.load_kube_config(context=context, client_configuration=configuration)
+        # the client read KUBECONFIG when it was imported
+        config.load_kube_config(os.environ.get("KUBECONFIG"), context=context, client_configuration=configuration)
 
 
 @contextmanager

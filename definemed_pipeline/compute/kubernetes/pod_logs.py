@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
@@ -13,6 +14,7 @@ from definemed_pipeline.errors import UserError
 
 SECONDS_BETWEEN_TRIES = 1.0
 SECONDS_FOR_THE_REST = 5.0
+TAIL_LINES = 15
 
 
 class PodLogs:
@@ -20,6 +22,7 @@ class PodLogs:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)  # the last lines of all
         self._threads: dict[str, threading.Thread] = {}
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -54,6 +57,7 @@ class PodLogs:
                 for stamp, line in self._lines(pod, seconds=math.ceil(time.monotonic() - heard) + 2 if last else None):
                     if stamp > last:  # seconds are coarse: the first lines may be known
                         print(f"[{pod}] {line}", flush=True)
+                        self.tail.append(line)
                         last, heard, is_new = stamp, time.monotonic(), True
                 if not is_new:
                     return  # the container has ended: its log would stay open otherwise

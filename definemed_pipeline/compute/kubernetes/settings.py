@@ -44,7 +44,7 @@ class PodSettings:
     environment: dict[str, str] = setting(factory=dict)
     priority_class: str | None = None
     active_deadline_seconds: int | None = setting(default=None, at_least=1)
-    ttl_seconds_after_finished: int | None = setting(default=None, at_least=0)
+    ttl_seconds_after_finished: int | None = setting(default=None, at_least=60)  # or a Job might go before its outcome is read
     backoff_limit: int | None = setting(default=None, at_least=0)
     grace_seconds: int | None = setting(default=None, at_least=0)
     scratch: str | None = None

@@ -15,9 +15,10 @@ import pytest
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.compute.kubernetes.settings import BUILT_IN
 from definemed_pipeline_tests.kubernetes_server import KubernetesServer
 
-SECONDS = 60
+SECONDS = 30
 
 
 class World:
@@ -28,15 +29,14 @@ class World:
         self.lake, self.gate = folder / "lake", folder / "gate"
         self.gate.mkdir()
         self.runs = ThreadPoolExecutor(4)
+        self.futures: list[Future[dg.ExecuteInProcessResult]] = []
         self.workers: list[subprocess.Popen[str]] = []
 
     def config(self, *, ending: str = "published", **config: Any) -> dict[str, Any]:
         """Return a run's configuration. `pod` and `tags` are laid over what the test world needs."""
-        environment = {"TEST_ENDING": config.pop("process_ending", ""), **config.get("pod", {}).pop("environment", {})}
         pod = {
-            "environment": environment,
+            "environment": {"TEST_ENDING": config.pop("process_ending", "")},
             "grace_seconds": 5,
-            "ttl_seconds_after_finished": 0,
             "volumes": {
                 "lake": {"mount_path": str(self.lake), "source": {"hostPath": {"path": str(self.lake)}}},
                 "scratch": {"mount_path": "/scratch", "source": {"persistentVolumeClaim": {"claimName": "scratch"}}},
@@ -50,7 +50,11 @@ class World:
         """Start a run in this process."""
         from definemed_pipeline_tests.compute.kubernetes.dagster_run import run
 
-        return self.runs.submit(run, self.instance, self.config(**config))
+        self.futures.append(self.runs.submit(run, self.instance, self.config(**config)))
+        return self.futures[-1]
+
+    def runs_are_over(self) -> bool:
+        return all(future.done() for future in self.futures)
 
     def start_worker(self, **config: Any) -> "Worker":
         """Start a run in a worker process, which can be killed."""
@@ -108,7 +112,12 @@ class World:
         return event.step_failure_data.user_failure_data
 
     def assert_nothing_is_left(self) -> None:
-        """Finished Jobs go by their time to live; nothing else may be there."""
+        """Finished Jobs go by their time to live, with their pods; nothing else may be there."""
+        living = [
+            job for job in self.server.jobs() if "completionTime" not in job["status"] and not job["status"].get("conditions")
+        ]
+        assert not living
+        self.server.skew_clock(BUILT_IN.ttl_seconds_after_finished + 1)
         self.server.wait_for(lambda: not self.server.jobs() and not self.server.pods() and not self.server.services())
 
 
@@ -121,7 +130,7 @@ class Worker:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
-    with KubernetesServer(tmp_path / "cluster") as server:
+    with KubernetesServer(tmp_path) as server:
         server.claims["scratch"] = tmp_path / "scratch"
         (tmp_path / "scratch").mkdir()
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
@@ -137,6 +146,11 @@ def world(tmp_path: Path, server: KubernetesServer, monkeypatch: pytest.MonkeyPa
         world = World(tmp_path, server, instance)
         yield world
         world.let_go()
+        server.end_trouble()
+        while not world.runs_are_over():  # what a failed test left at work
+            for job in server.jobs():
+                server.delete_job(job["metadata"]["name"])
+            time.sleep(0.1)
         world.runs.shutdown()
         for process in world.workers:
             process.kill()

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from definemed_pipeline.compute.kubernetes.client import KubernetesCompute
-from definemed_pipeline.compute.kubernetes.settings import KubernetesSettings, PodSettings
+from definemed_pipeline.compute.kubernetes.settings import KubernetesSettings, PodSettings, VolumeSettings
 from definemed_pipeline.defs.materialization import RETRIES, build_in_payload, result
 from definemed_pipeline.defs.resources import Lake
 from definemed_pipeline_tests.compute.kubernetes.steps import MODULE, Steps
@@ -18,9 +18,9 @@ from definemed_pipeline_tests.compute.kubernetes.works import IMAGE
 def run(instance: dg.DagsterInstance, config: dict[str, Any]) -> dg.ExecuteInProcessResult:
     """Materialize `thing` as the configuration says (see `World` in conftest.py)."""
     section = Steps(**config["steps"])
-    settings = KubernetesSettings(
-        namespace="definemed", queue=config.get("queue"), defaults=PodSettings(**{"image": IMAGE, **config.get("pod", {})})
-    )
+    pod = {"image": IMAGE, **config["pod"]}
+    pod["volumes"] = {name: VolumeSettings(**volume) for name, volume in pod["volumes"].items()}
+    settings = KubernetesSettings(namespace="definemed", queue=config.get("queue"), defaults=PodSettings(**pod))
 
     @dg.asset(code_version="1-00000000", retry_policy=RETRIES if config.get("retries") else None)
     def thing(
