@@ -8,6 +8,8 @@
 #   WORK           where all of it lies until the end (a new folder below TMPDIR)
 #   PIP_CONF       a pip.conf to build with, as where an index stands behind a private authority
 #   BUILD_OPTIONS  further options of `buildah build`, such as --volume /etc/ssl/certs:/etc/ssl/certs:ro
+#   TORCH_INDEX    the index that torch is taken from, for user code and trainer (see their Dockerfiles)
+#   LAKE           a finished local lake, such as `definemed demo` leaves: its first pre-training is repeated in the trainer's image
 #   KEEP           not empty: leave the images in WORK
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -69,13 +71,30 @@ try_trainer() {
     inside "$container_trainer" -- sh -c 'echo "{\"lake\": \"/scratch/lake\"}" >/tmp/spec.json; exec python -m definemed_pipeline.training.cpt --spec /tmp/spec.json' || status=$?
     [[ $status == 64 ]] || { echo "a wrong spec ended with status $status, not 64" >&2; exit 1; }
     echo "trainer: a wrong spec ends with status 64"
-    [[ -z ${TINY_TRAINING:-} ]] || train_tiny
+    [[ -z ${LAKE:-} ]] || train_again
 }
 
-# A real continual pre-training in the trainer's image: TINY_TRAINING is a folder with lake/ and spec.json, such as docker/tiny_training.py makes.
-train_tiny() {
-    chown -R 10001:10001 "$TINY_TRAINING"
-    inside --volume "$TINY_TRAINING:/training" "$container_trainer" -- python -m definemed_pipeline.training.cpt --spec /training/spec.json
+# The first continual pre-training of a finished lake once more, in the image: it has to end with the very same bytes.
+train_again() {
+    mkdir "$WORK/training"
+    cp -r "$LAKE" "$WORK/training/lake"
+    python3 - "$WORK/training" <<'PYTHON'
+import json, pathlib, sys
+
+folder = pathlib.Path(sys.argv[1])
+found = sorted((folder / "lake/.scratch/payloads/cpt_checkpoints").glob("*.spec.json"))[0]
+spec = json.loads(found.read_text()) | {"lake": "/training/lake", "scratch": "/training/lake/.scratch", "force": True}
+(folder / "spec.json").write_text(json.dumps(spec))
+PYTHON
+    chown -R 10001:10001 "$WORK/training"
+    local begun=$SECONDS
+    inside --volume "$WORK/training:/training" "$container_trainer" -- python -m definemed_pipeline.training.cpt --spec /training/spec.json
+    local pointers=("$LAKE"/cpt_checkpoints/*/latest-*.json)
+    for pointer in "${pointers[@]}"; do
+        cmp "$pointer" "$WORK/training/lake/${pointer#"$LAKE"/}"
+    done
+    grep -l "\"code_commit\": \"$revision\"" -r "$WORK/training/lake/cpt_checkpoints" --include=manifest.json >/dev/null
+    echo "trainer: trained in $((SECONDS - begun)) s to the same bytes as outside of the image"
 }
 
 make_base

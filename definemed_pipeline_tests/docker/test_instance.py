@@ -75,6 +75,7 @@ def instance_of_the_chart(values: dict[str, Any]) -> dict[str, Any]:
     database, daemon, launcher = values["postgresql"], values["dagsterDaemon"], values["runLauncher"]["config"]["k8sRunLauncher"]
     storage = {
         "postgres_db": {
+            "scheme": database["postgresqlScheme"],
             "username": database["postgresqlUsername"],
             "password": {"env": "DAGSTER_PG_PASSWORD"},
             "hostname": database["postgresqlHost"],
@@ -150,6 +151,8 @@ def test_the_chart_makes_the_same_instance_but_for_the_launcher_and_its_size(tmp
     assert set(chart) == set(ours)
     same = set(ours) - OF_THE_LAUNCHER - OF_THE_SIZE - {"storage"}
     assert {key: chart[key] for key in same} == {key: ours[key] for key in same}
+    assert set(chart["storage"]["postgres"]["postgres_db"]) == set(ours["storage"]["postgres"]["postgres_db"])
+    assert chart["storage"]["postgres"]["postgres_db"]["scheme"] == ours["storage"]["postgres"]["postgres_db"]["scheme"]
     assert chart["concurrency"]["pools"]["granularity"] == ours["concurrency"]["pools"]["granularity"]
     loaded(tmp_path, chart)
 
