@@ -11,7 +11,7 @@ import yaml
 from compose_spec import PyCompose
 from dotenv import dotenv_values
 
-from definemed_pipeline_tests.docker.files import DOCKER, REPOSITORY, VARIABLE, instructions
+from definemed_pipeline_tests.docker.files import DOCKER, REPOSITORY, VARIABLE, instructions, objects_of
 
 TEXT = (DOCKER / "compose.yaml").read_text("utf-8")
 EXAMPLE = dotenv_values(DOCKER / ".env.example")
@@ -129,6 +129,8 @@ def test_the_bucket_is_made_once_and_the_lake_lies_in_it(compose, bucket):
     for _ in range(2):  # compose runs it at every start
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "DAGSTER_LOGS_BUCKET": name}, check=True)
     assert s3fs.S3FileSystem().exists(name)
+    (job,) = objects_of("Job")  # the cluster's way to the same
+    assert job["spec"]["template"]["spec"]["containers"][0]["command"] == ["python", "-c", code]
     assert compose["services"]["code-location"]["environment"]["DEFINEMED_LAKE"].startswith(
         f"s3://{environment['DAGSTER_LOGS_BUCKET']}/"
     )

@@ -161,7 +161,8 @@ def test_the_values_use_no_key_the_chart_does_not_have(values):
     assert set(values) == TOP
     assert set(values["runLauncher"]["config"]["k8sRunLauncher"]) == LAUNCHER
     with_env = {"image", "envConfigMaps", "envSecrets", "podSecurityContext", "securityContext", "resources"}
-    assert set(values["dagsterWebserver"]) == with_env | {"service"}
+    assert set(values["dagsterWebserver"]) == with_env | {"service", "readinessProbe"}
+    assert values["dagsterWebserver"]["readinessProbe"]["httpGet"]["port"] == values["dagsterWebserver"]["service"]["port"]
     daemon = {"enabled", "runCoordinator", "runMonitoring", "runRetries", "sensors", "schedules"}
     assert set(values["dagsterDaemon"]) == with_env | daemon
     (deployment,) = values["dagster-user-deployments"]["deployments"]
