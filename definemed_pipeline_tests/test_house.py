@@ -101,7 +101,9 @@ def test_every_payload_of_training_can_be_imported_where_only_the_trainers_packa
             if not place.exists():
                 place.symlink_to(str(distribution.locate_file(name)))
     modules = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in LIGHT if path.name != "__init__.py"]
-    assert {f"definemed_pipeline.training.{name}" for name in ("cpt", "cpt_corpus", "provide_base_model", "worker")} <= set(modules)
+    assert {f"definemed_pipeline.training.{name}" for name in ("cpt", "cpt_corpus", "provide_base_model", "worker")} <= set(
+        modules
+    )
     (tmp_path / "definemed_pipeline").symlink_to(PACKAGE)
     done = subprocess.run(
         [sys.executable, "-S", "-c", "\n".join(f"import {name}" for name in modules)],

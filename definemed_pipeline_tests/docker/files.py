@@ -38,4 +38,6 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
     """Return a Dockerfile's instructions with their arguments, comments left out and continued lines joined."""
     lines = [line for line in dockerfile.read_text("utf-8").splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
-    return [(word.upper(), rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line.strip())]
+    return [
+        (word.upper(), rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line.strip())
+    ]

@@ -52,7 +52,7 @@ def test_every_variable_stands_in_the_example_and_every_secret_is_asked_for():
     empty = {name for name, value in EXAMPLE.items() if not value}
     assert empty == {"POSTGRES_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"}
     assert {name for name in empty if used[name] == "?"} == empty - {"HF_TOKEN"}  # which may stay empty
-    with pytest.raises(ValueError, match="set it in docker/.env"):
+    with pytest.raises(ValueError, match=r"set it in docker/\.env"):
         interpolated(EXAMPLE)
 
 
@@ -91,7 +91,10 @@ def test_our_own_containers_have_no_rights_they_do_not_need(compose):
 
 def test_each_service_waits_until_those_it_needs_are_healthy(compose):
     services = compose["services"]
-    waits = {name: {other: one["condition"] for other, one in service.get("depends_on", {}).items()} for name, service in services.items()}
+    waits = {
+        name: {other: one["condition"] for other, one in service.get("depends_on", {}).items()}
+        for name, service in services.items()
+    }
     assert waits["prepare"] == {"postgres": "service_healthy", "object-store": "service_healthy"}
     assert waits["code-location"] == {"prepare": "service_completed_successfully"}
     assert waits["webserver"] == waits["daemon"] == {"code-location": "service_healthy"}

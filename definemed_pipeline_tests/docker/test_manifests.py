@@ -81,7 +81,8 @@ def requested(*files: Path) -> set[tuple[str, str]]:
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("definemed_pipeline.compute.kubernetes") is None, reason="the Job client is not there to be compared with"
+    importlib.util.find_spec("definemed_pipeline.compute.kubernetes") is None,
+    reason="the Job client is not there to be compared with",
 )
 def test_the_role_grants_what_the_job_client_and_the_launcher_ask_for_and_nothing_else():
     client = sorted((Path(definemed_pipeline.__file__).parent / "compute" / "kubernetes").glob("*.py"))
@@ -161,6 +162,10 @@ def test_the_example_recipe_is_valid_and_names_what_the_manifests_hold():
     assert objects_of("PersistentVolumeClaim")[0]["metadata"]["name"] in text
     uncommented = yaml.safe_load(re.sub(r"(?m)^(\s+)# (?=[a-z_]+: )", r"\1", text))
     assert {"gpus", "nodes", "volumes", "scratch"} <= set(uncommented["compute"]["kubernetes"]["payloads"]["cpt_checkpoints"])
-    settings.PodSettings(**{
-        key: value for key, value in uncommented["compute"]["kubernetes"]["payloads"]["cpt_checkpoints"].items() if key != "volumes"
-    })
+    settings.PodSettings(
+        **{
+            key: value
+            for key, value in uncommented["compute"]["kubernetes"]["payloads"]["cpt_checkpoints"].items()
+            if key != "volumes"
+        }
+    )

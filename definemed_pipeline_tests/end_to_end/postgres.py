@@ -34,7 +34,13 @@ def running_postgres(binaries: Path) -> Iterator[dict[str, str]]:
         for path in (folder, folder / "password"):
             shutil.chown(path, user)
     create = [binaries / "initdb", "--pgdata", folder / "data", "--username", "dagster", "--auth", "scram-sha-256"]
-    subprocess.run([*create, "--pwfile", folder / "password", "--encoding", "UTF8", "--no-sync"], user=user, cwd=folder, check=True, capture_output=True)
+    subprocess.run(
+        [*create, "--pwfile", folder / "password", "--encoding", "UTF8", "--no-sync"],
+        user=user,
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
     options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
     server = subprocess.Popen(
         [binaries / "postgres", "-D", folder / "data", *(f"--{name}={value}" for name, value in options.items())],

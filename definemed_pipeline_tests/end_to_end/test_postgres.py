@@ -18,7 +18,15 @@ import yaml
 from definemed_pipeline_tests.docker.files import DOCKER, instructions
 from definemed_pipeline_tests.end_to_end.conftest import Workplace
 from definemed_pipeline_tests.end_to_end.postgres import find_binaries, running_postgres
-from definemed_pipeline_tests.end_to_end.ui import Ask, answers, asking, finished_backfill, free_port, launch_forced_backfill, wait_until
+from definemed_pipeline_tests.end_to_end.ui import (
+    Ask,
+    answers,
+    asking,
+    finished_backfill,
+    free_port,
+    launch_forced_backfill,
+    wait_until,
+)
 
 BINARIES = find_binaries()
 pytestmark = [
@@ -62,7 +70,9 @@ class Deployment:
 
     def run_once(self, *command: str) -> None:
         bin_folder = Path(sys.executable).parent
-        done = subprocess.run([bin_folder / command[0], *command[1:]], env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [bin_folder / command[0], *command[1:]], env=self.environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -114,7 +124,9 @@ def is_serving(deployed: Deployment, port: int) -> bool:
     return subprocess.run(check, env=deployed.environment, capture_output=True, check=False).returncode == 0
 
 
-def test_two_backfills_at_once_survive_the_death_of_the_daemon_and_nothing_is_built_twice(deployment: Deployment, bucket: str) -> None:
+def test_two_backfills_at_once_survive_the_death_of_the_daemon_and_nothing_is_built_twice(
+    deployment: Deployment, bucket: str
+) -> None:
     before = deployment.workplace.digests()
     ask = asking(deployment.web_port)
     wait_until(lambda: answers(ask))
@@ -139,9 +151,15 @@ def test_two_backfills_at_once_survive_the_death_of_the_daemon_and_nothing_is_bu
 
 
 def runs(ask: Ask) -> list[dict[str, str]]:
-    found: list[dict[str, Any]] = ask("{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }")["runsOrError"]["results"]
+    found: list[dict[str, Any]] = ask("{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }")[
+        "runsOrError"
+    ]["results"]
     return [
-        {"id": run["runId"], "status": run["status"], "backfill": {tag["key"]: tag["value"] for tag in run["tags"]}["dagster/backfill"]}
+        {
+            "id": run["runId"],
+            "status": run["status"],
+            "backfill": {tag["key"]: tag["value"] for tag in run["tags"]}["dagster/backfill"],
+        }
         for run in found
     ]
 

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from definemed_pipeline_tests.end_to_end.conftest import Workplace
-from definemed_pipeline_tests.end_to_end.ui import LOCATION, Ask, dagster_dev, finished_backfill, launch_forced_backfill, wait_until
+from definemed_pipeline_tests.end_to_end.ui import (
+    LOCATION,
+    Ask,
+    dagster_dev,
+    finished_backfill,
+    launch_forced_backfill,
+    wait_until,
+)
 
 pytestmark = pytest.mark.xdist_group("daemon")  # one worker starts the UI once; both wait more than they compute
 
