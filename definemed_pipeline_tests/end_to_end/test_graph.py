@@ -157,13 +157,15 @@ def mtime(path: Path) -> float:
 
 def test_two_runs_at_once_on_one_lake_build_every_artifact_once(finished, tmp_path):
     workplace = new_workplace(tmp_path / "shared")
-    processes = [workplace.start("run", "--recipe", workplace.recipe) for _ in range(2)]
+    arguments = ["run", "--recipe", workplace.recipe, "--select", "*merged_models"]
+    processes = [workplace.start(*arguments) for _ in range(2)]
     outputs = [process.communicate(timeout=PATIENCE_SECONDS * 2)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert workplace.digests() == finished.digests()
+    expected = {key: digest for key, digest in finished.digests().items() if key[0] in ASSETS[: ASSETS.index("benchmark_scores")]}
+    assert workplace.digests() == expected
     built = [line.split("✓ ")[1].split("  ")[0] for output in outputs for line in output.splitlines() if "built," in line]
     listed = {("source_files", "_")}  # before the runs, by the one that comes first
-    assert len(built) == len(set(built)) == len(steps(finished) - listed)
+    assert len(built) == len(set(built)) == len(steps(workplace) - listed)
 
 
 @pytest.mark.parametrize("name", ["demo", "micro"])
