@@ -1,11 +1,18 @@
 """The rules of the house: imports go down only, assets stay thin, training stays light, nothing names one machine."""
 
 import ast
+import importlib.metadata
+import os
 import re
 import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import definemed_pipeline
 
@@ -29,16 +36,15 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # Settings are declarations; a recipe and a payload may read them without meeting what stands around them.
 WORK = LAYERS[6]
-TRAINING_MAY_IMPORT = {
-    "torch", "transformers", "accelerate", "peft", "numpy", "pyarrow", "tokenizers", "safetensors", "dagster_pipes",
-    "huggingface_hub", "fsspec", "filelock", "jinja2", "tqdm", "definemed_pipeline",
-    "liger_kernel",  # where it is installed
-}  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+STANDARD_LIBRARY = sys.stdlib_module_names
 
 
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+LIGHT = [path for path in MODULES if room_of(path) in ("training", "artifacts", "payload", "pod", "settings", "errors", "model_folder")]
 
 
 def imports_of(path: Path) -> set[str]:
@@ -72,16 +78,57 @@ def test_only_defs_compute_and_what_stands_above_know_dagster():
     assert knowing <= allowed
 
 
-def test_training_runs_in_the_gpu_image():
-    light = [
-        path
-        for path in MODULES
-        if room_of(path) in ("training", "artifacts", "payload", "pod", "settings", "errors", "model_folder")
-    ]
-    for path in light:
-        outside = {name.split(".")[0] for name in imports_of(path)}
-        foreign = {name for name in outside if name not in TRAINING_MAY_IMPORT and name not in STANDARD_LIBRARY}
-        assert not foreign, f"{path.relative_to(PACKAGE)} imports {foreign}"
+def trainer_packages() -> set[str]:
+    """Return what the trainer's image installs beside the package itself, by name."""
+    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    assert groups["trainer-cuda"] == [{"include-group": "trainer"}, "liger-kernel"]
+    return {canonicalize_name(Requirement(one).name) for one in [*groups["trainer"], "liger-kernel"]}
+
+
+def test_training_imports_only_what_the_trainers_image_installs():
+    """By name, wherever in a file it is imported: nothing is left to what some package happens to bring along."""
+    owners = importlib.metadata.packages_distributions()
+    installed = trainer_packages()
+    for path in LIGHT:
+        for name in {name.split(".")[0] for name in imports_of(path)} - STANDARD_LIBRARY - {"definemed_pipeline"}:
+            assert {canonicalize_name(one) for one in owners.get(name, [name])} & installed, f"{path} imports {name}"
+
+
+@pytest.mark.slow
+def test_every_payload_of_training_can_be_imported_where_only_the_trainers_packages_are_installed(tmp_path):
+    for distribution in with_all_they_require(trainer_packages() - {"liger-kernel"}):  # a part of the GPU's image alone
+        for name in {file.parts[0] for file in distribution.files or () if file.parts[0] not in ("..", "__pycache__")}:
+            place = tmp_path / name
+            if not place.exists():
+                place.symlink_to(str(distribution.locate_file(name)))
+    modules = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in LIGHT if path.name != "__init__.py"]
+    assert {f"definemed_pipeline.training.{name}" for name in ("cpt", "cpt_corpus", "provide_base_model", "worker")} <= set(
+        modules
+    )
+    (tmp_path / "definemed_pipeline").symlink_to(PACKAGE)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "\n".join(f"import {name}" for name in modules)],
+        env={"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def with_all_they_require(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
+    """Return the distributions that an installation of these brings, as far as they are installed here."""
+    found: dict[tuple[str, str], importlib.metadata.Distribution] = {}
+    due = [(name, "") for name in names]
+    while due:
+        name, extra = due.pop()
+        if (name, extra) in found:
+            continue
+        found[name, extra] = distribution = importlib.metadata.distribution(name)
+        for requirement in map(Requirement, distribution.requires or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                due += [(canonicalize_name(requirement.name), one) for one in ("", *requirement.extras)]
+    return list({name: distribution for (name, _), distribution in found.items()}.values())
 
 
 def test_assets_are_thin():
@@ -119,6 +166,3 @@ def test_nothing_names_the_machine_it_was_written_on():
     for name in tracked:
         content = (REPOSITORY / name).read_bytes() if (REPOSITORY / name).is_file() else b""
         assert f"{REPOSITORY.parent}/".encode() not in content or len(REPOSITORY.parts) < 3, name
-
-
-STANDARD_LIBRARY = __import__("sys").stdlib_module_names

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from definemed_pipeline_tests.end_to_end.conftest import Workplace
-from definemed_pipeline_tests.end_to_end.ui import LOCATION, Ask, dagster_dev, wait_until
+from definemed_pipeline_tests.end_to_end.ui import (
+    LOCATION,
+    Ask,
+    dagster_dev,
+    finished_backfill,
+    launch_forced_backfill,
+    wait_until,
+)
 
 pytestmark = pytest.mark.xdist_group("daemon")  # one worker starts the UI once; both wait more than they compute
 
@@ -27,14 +34,6 @@ def ask(workplace: Workplace) -> Iterator[Ask]:
 
 def key(asset: str) -> dict[str, list[str]]:
     return {"path": [asset]}
-
-
-def finished_backfill(ask: Ask, backfill_id: str) -> str | None:
-    status = ask(
-        "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }",
-        id=backfill_id,
-    )["partitionBackfillOrError"]["status"]
-    return status if status not in ("REQUESTED", "CANCELING", "FAILING") else None
 
 
 def test_everything_the_shell_built_is_there_to_see(ask):
@@ -104,17 +103,8 @@ def test_an_asset_is_materialized_again_by_hand(ask, workplace):
 def test_one_base_model_is_backfilled(ask, workplace):
     before = workplace.digests()
     assets = ["cpt_corpus", "cpt_checkpoints", "merged_models"]
-    launched = ask(
-        """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
-             __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
-        p={
-            "assetSelection": [key(asset) for asset in assets],
-            "partitionNames": ["demo-qwen2"],
-            "tags": [{"key": "definemed/force", "value": "true"}],
-        },
-    )["launchPartitionBackfill"]
-    assert launched["__typename"] == "LaunchBackfillSuccess", launched
-    assert wait_until(lambda: finished_backfill(ask, launched["backfillId"])) == "COMPLETED_SUCCESS"
+    backfill = launch_forced_backfill(ask, assets, "demo-qwen2")
+    assert wait_until(lambda: finished_backfill(ask, backfill)) == "COMPLETED_SUCCESS"
     after = workplace.artifacts()
     assert workplace.digests() == before
     runs = {after[asset, "demo-qwen2"].provenance.run_id for asset in assets}
