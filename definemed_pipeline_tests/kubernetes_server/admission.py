@@ -36,7 +36,13 @@ def _default_job(job: Object) -> None:
     policy = "Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed"
     if "completions" not in spec and "parallelism" not in spec:
         spec["completions"] = 1
-    defaults = {"parallelism": 1, "backoffLimit": 6, "suspend": False, "completionMode": "NonIndexed", "podReplacementPolicy": policy}
+    defaults = {
+        "parallelism": 1,
+        "backoffLimit": 6,
+        "suspend": False,
+        "completionMode": "NonIndexed",
+        "podReplacementPolicy": policy,
+    }
     spec.update({key: value for key, value in defaults.items() if key not in spec})
     if QUEUE in job["metadata"].get("labels", {}):  # Kueue's webhook: nothing in a queue starts before it is admitted
         spec["suspend"] = True

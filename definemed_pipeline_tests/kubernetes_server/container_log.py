@@ -47,7 +47,9 @@ class ContainerLog:
             self._ended = True
             self._grown.notify_all()
 
-    def lines(self, *, since: str = "", tail: int | None = None, follow: bool = False, is_cut: Callable[[], bool] = bool) -> Iterator[Line]:
+    def lines(
+        self, *, since: str = "", tail: int | None = None, follow: bool = False, is_cut: Callable[[], bool] = bool
+    ) -> Iterator[Line]:
         """Yield the lines from a time on, or the last ones; with `follow` also those to come, until the container ends or the reader is cut off."""
         with self.path.open("rb") as file:
             earlier = [line for line in self._read(file) if line.stamp >= since]

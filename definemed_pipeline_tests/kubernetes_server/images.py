@@ -18,7 +18,10 @@ class Registry:
     def objection(self, image: str) -> tuple[str, str] | None:
         """Return reason and message of a container that waits for its image, or None where it is there."""
         if not NAME.fullmatch(image):
-            return "InvalidImageName", f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
+            return (
+                "InvalidImageName",
+                f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format',
+            )
         if self.is_missing:
             return (
                 "ErrImagePull",

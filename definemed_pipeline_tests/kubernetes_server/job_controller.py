@@ -8,6 +8,7 @@ down.
 import copy
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from definemed_pipeline_tests.kubernetes_server.admission import generated_name
@@ -160,7 +161,7 @@ class JobController:
         return max(min(spec["completions"] - succeeded, spec["parallelism"]), 0)
 
     def _create(self, job: Object, status: Object, replaced: list[Object], count: int) -> None:
-        indexes: list[int | None] = [None] * count
+        indexes: Sequence[int | None] = [None] * count
         if job["spec"]["completionMode"] == "Indexed":
             taken = indexes_in(status.get("completedIndexes", "")) | {index_of(pod) for pod in replaced}
             indexes = [index for index in range(job["spec"]["completions"]) if index not in taken][:count]
@@ -187,7 +188,9 @@ class JobController:
         """Write what the pods do now, and the Job's end once it is decided and no pod is at work any more."""
         pods = self._pods(job)
         active, terminating = [pod for pod in pods if is_active(pod)], [pod for pod in pods if is_terminating(pod)]
-        status.update(active=len(active), ready=sum(map(is_ready, active)), terminating=len(terminating), uncountedTerminatedPods={})
+        status.update(
+            active=len(active), ready=sum(map(is_ready, active)), terminating=len(terminating), uncountedTerminatedPods={}
+        )
         if not status["active"]:
             del status["active"]
         if target is None:
@@ -231,7 +234,14 @@ class JobController:
 
     def _condition(self, kind: str, reason: str, message: str) -> Object:
         now = self.clock.stamp()
-        return {"type": kind, "status": "True", "reason": reason, "message": message, "lastProbeTime": now, "lastTransitionTime": now}
+        return {
+            "type": kind,
+            "status": "True",
+            "reason": reason,
+            "message": message,
+            "lastProbeTime": now,
+            "lastTransitionTime": now,
+        }
 
 
 def pod_of(job: Object, index: int | None) -> Object:

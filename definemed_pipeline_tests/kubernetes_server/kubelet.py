@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from definemed_pipeline_tests.kubernetes_server.container_log import ContainerLog
@@ -11,15 +12,17 @@ from definemed_pipeline_tests.kubernetes_server.pod_spec import Addresses
 from definemed_pipeline_tests.kubernetes_server.pod_worker import PodWorker
 from definemed_pipeline_tests.kubernetes_server.recorder import Recorder
 from definemed_pipeline_tests.kubernetes_server.refusals import Refusal
-from definemed_pipeline_tests.kubernetes_server.store import Clock, Object, Store
+from definemed_pipeline_tests.kubernetes_server.store import Object, Store
 
 
 class Kubelet:
     """Runs pods. `claims` are the folders of persistent volume claims, `secrets` the values of Secrets, by name."""
 
-    def __init__(self, store: Store, clock: Clock, recorder: Recorder, home: Path, backoff_seconds: float) -> None:
-        self.store, self.clock, self.recorder = store, clock, recorder
-        self.home, self.backoff_seconds = home, backoff_seconds
+    def __init__(
+        self, store: Store, recorder: Recorder, home: Path, backoff_seconds: float, *, fail: Callable[[BaseException], None]
+    ) -> None:
+        self.store, self.clock, self.recorder = store, store.clock, recorder
+        self.home, self.backoff_seconds, self.fail = home, backoff_seconds, fail
         self.claims: dict[str, Path] = {}
         self.secrets: dict[str, dict[str, str]] = {}
         self.registry = Registry()
@@ -38,7 +41,9 @@ class Kubelet:
                 self._keep_in_step(worker, pods.get(uid))
             if worker.is_over and uid not in pods:
                 del self.workers[uid]
-        return min((worker.kill_at for worker in self.workers.values() if not worker.is_over), default=math.inf) - time.monotonic()
+        return (
+            min((worker.kill_at for worker in self.workers.values() if not worker.is_over), default=math.inf) - time.monotonic()
+        )
 
     def _keep_in_step(self, worker: PodWorker, pod: Object | None) -> None:
         if pod is None:
@@ -67,7 +72,9 @@ class Kubelet:
             raise Refusal(400, f"container {container} is not valid for pod {name}")
         worker = self.worker(pod)
         if worker.is_silent:
-            raise Refusal(500, f'Get "https://{pod["spec"]["nodeName"]}:10250/containerLogs/{name}/{container}": dial tcp: i/o timeout')
+            raise Refusal(
+                500, f'Get "https://{pod["spec"]["nodeName"]}:10250/containerLogs/{name}/{container}": dial tcp: i/o timeout'
+            )
         statuses = {one["name"]: one for one in pod["status"].get("containerStatuses", [])}
         waiting = statuses.get(container, {}).get("state", {}).get("waiting")
         if waiting is not None or container not in statuses:

@@ -60,6 +60,9 @@ def _merged_mapping(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict
 
 def _merged_list(before: list[Any], patch: list[Any], key: str) -> list[Any]:
     over = {one[key]: one for one in patch}
-    merged = [_strategically_merged(one, over.pop(one[key])) if one[key] in over and "$patch" not in over[one[key]] else one for one in before]
+    merged = [
+        _strategically_merged(one, over.pop(one[key])) if one[key] in over and "$patch" not in over[one[key]] else one
+        for one in before
+    ]
     deleted = {name for name, one in over.items() if one.get("$patch") == "delete"}
     return [one for one in merged if one[key] not in deleted] + [one for name, one in over.items() if name not in deleted]

@@ -52,7 +52,9 @@ class Addresses:
 class Told:
     """Translates what one container is told."""
 
-    def __init__(self, pod: Object, container: Object, *, secrets: Secrets, paths: Mapping[str, str], addresses: Addresses) -> None:
+    def __init__(
+        self, pod: Object, container: Object, *, secrets: Secrets, paths: Mapping[str, str], addresses: Addresses
+    ) -> None:
         self.pod, self.container = pod, container
         self.secrets, self.paths, self.addresses = secrets, paths, addresses
 
@@ -93,7 +95,9 @@ class Told:
         reference = source["secretKeyRef"]
         secret = self._secret(reference)
         if secret is not None and reference["key"] not in secret and not reference.get("optional"):
-            raise ConfigError(f"couldn't find key {reference['key']} in Secret {self.pod['metadata']['namespace']}/{reference['name']}")
+            raise ConfigError(
+                f"couldn't find key {reference['key']} in Secret {self.pod['metadata']['namespace']}/{reference['name']}"
+            )
         return None if secret is None else secret.get(reference["key"])
 
     def _secret(self, reference: Object) -> Mapping[str, str] | None:

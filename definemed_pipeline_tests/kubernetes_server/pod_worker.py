@@ -52,6 +52,9 @@ class PodWorker(threading.Thread):
         try:
             if (told := self._made_ready()) is not None:
                 self._run_containers(told)
+        except BaseException as error:
+            self.kubelet.fail(error)
+            raise
         finally:
             self._end()
 
@@ -129,7 +132,8 @@ class PodWorker(threading.Thread):
         for name, container in self.containers.items():
             container.wait()
             ended = {"exitCode": container.exit_code, "reason": container.reason, "finishedAt": self.kubelet.clock.stamp()}
-            self._states[name] = {"terminated": {**self._states[name].get("running", self._states[name].get("terminated", {})), **ended}}
+            begun = self._states[name].get("running") or self._states[name].get("terminated", {})
+            self._states[name] = {"terminated": {**begun, **ended}}
 
     def _start(self, name: str, container: Container, told: Told) -> None:
         environment = told.environment()
@@ -160,7 +164,14 @@ class PodWorker(threading.Thread):
     def _write(self, pod: Object) -> None:
         status, stamp = pod["status"], self.kubelet.clock.stamp()
         has_ended = self._phase in ("Succeeded", "Failed")
-        status.update(phase=self._phase, startTime=self._begun, hostIP="127.0.0.1", podIP="127.0.0.1", podIPs=[{"ip": "127.0.0.1"}], qosClass="Burstable")
+        status.update(
+            phase=self._phase,
+            startTime=self._begun,
+            hostIP="127.0.0.1",
+            podIP="127.0.0.1",
+            podIPs=[{"ip": "127.0.0.1"}],
+            qosClass="Burstable",
+        )
         status["containerStatuses"] = [self._container_status(one) for one in pod["spec"]["containers"]]
         if self.hides_containers:
             del status["containerStatuses"]

@@ -41,7 +41,9 @@ class Scheduler:
         stamp = self.store.clock.stamp()
         before = pod["metadata"]["resourceVersion"]
         told = self.store.update(
-            "pods", pod, lambda after: set_condition(after, "PodScheduled", "False", stamp, reason="Unschedulable", message=message)
+            "pods",
+            pod,
+            lambda after: set_condition(after, "PodScheduled", "False", stamp, reason="Unschedulable", message=message),
         )
         if told is not None and told["metadata"]["resourceVersion"] != before:
             self.recorder.tell("pods", pod, "FailedScheduling", message, source=SOURCE, kind="Warning")

@@ -32,7 +32,9 @@ def matcher(plural: str, labels: str, fields: str) -> Matcher:
     """Return what tells whether an object is selected. Raise Refusal (400) for a selector that means nothing."""
     by_label = [_label_requirement(one) for one in _split(labels)]
     by_field = [_field_requirement(plural, one) for one in _split(fields)]
-    return lambda one: all(is_met(one["metadata"].get("labels", {})) for is_met in by_label) and all(is_met(one) for is_met in by_field)
+    return lambda one: (
+        all(is_met(one["metadata"].get("labels", {})) for is_met in by_label) and all(is_met(one) for is_met in by_field)
+    )
 
 
 def _split(selector: str) -> list[str]:

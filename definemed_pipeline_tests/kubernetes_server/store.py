@@ -121,7 +121,11 @@ class Store:
             after = copy.deepcopy(before)
             change(after)
             metadata = after["metadata"]
-            if metadata.get("deletionTimestamp") and not metadata.get("finalizers") and not metadata["deletionGracePeriodSeconds"]:
+            if (
+                metadata.get("deletionTimestamp")
+                and not metadata.get("finalizers")
+                and not metadata["deletionGracePeriodSeconds"]
+            ):
                 self._remove(plural, key, after)
                 return None
             if after == before:

@@ -21,11 +21,14 @@ DNS_SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 LONGEST_ANNOTATIONS = 256 * 1024
+IMMUTABLE = "field is immutable"
 UNSERVED_JOB = ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy", "managedBy", "manualSelector")
 UNSERVED_POD = ("initContainers", "ephemeralContainers", "schedulingGates", "resourceClaims", "hostAliases")
 UNSERVED_CONTAINER = ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "restartPolicy", "volumeDevices")
 SERVED_VOLUMES = {"emptyDir", "persistentVolumeClaim", "secret", "hostPath"}
-SERVED_FIELDS = re.compile(r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['[^']+'\]|spec\.nodeName|status\.podIP")
+SERVED_FIELDS = re.compile(
+    r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['[^']+'\]|spec\.nodeName|status\.podIP"
+)
 FIXED_JOB_FIELDS = ("completions", "completionMode", "selector", "podFailurePolicy", "podReplacementPolicy")
 # What may change in the template of a Job that is suspended and has not started: where its pods may run.
 SCHEDULING = ("nodeSelector", "tolerations", "affinity")
@@ -53,10 +56,10 @@ def validate_update(plural: str, before: Object, after: Object) -> None:
     """Raise Refusal (422) where an object changes in what may not change."""
     errors = []
     if plural == "jobs":
-        errors = [f"spec.{key}: field is immutable" for key in FIXED_JOB_FIELDS if before["spec"].get(key) != after["spec"].get(key)]
+        errors = [f"spec.{key}: {IMMUTABLE}" for key in FIXED_JOB_FIELDS if before["spec"].get(key) != after["spec"].get(key)]
         is_waiting = before["spec"].get("suspend") and not before.get("status", {}).get("startTime")
         if _fixed_template(before, is_waiting) != _fixed_template(after, is_waiting):
-            errors.append("spec.template: field is immutable")
+            errors.append(f"spec.template: {IMMUTABLE}")
     elif plural == "pods" and before["spec"] != after["spec"]:
         errors = ["spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image` and the like"]
     if errors:
@@ -182,7 +185,9 @@ def _pod_spec(spec: Mapping[str, Any], where: str, *, in_job: bool) -> Errors:
         if len(sources) != 1:
             yield f"{where}.volumes[{volume['name']}]: Required value: must specify exactly one volume type"
         elif not sources <= SERVED_VOLUMES:
-            raise Refusal(501, f"this server has no volumes of type {', '.join(sources)}, only {', '.join(sorted(SERVED_VOLUMES))}")
+            raise Refusal(
+                501, f"this server has no volumes of type {', '.join(sources)}, only {', '.join(sorted(SERVED_VOLUMES))}"
+            )
     if not spec["containers"]:
         yield f"{where}.containers: Required value"
     for index, container in enumerate(spec["containers"]):

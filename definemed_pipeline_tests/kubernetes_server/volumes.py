@@ -79,5 +79,7 @@ class Volumes:
         try:
             os.symlink(folder, path, target_is_directory=True)
         except FileExistsError as error:
-            raise ConfigError(f"{path} is there already, or another pod's volume is there: no two can be on one machine") from error
+            raise ConfigError(
+                f"{path} is there already, or another pod's volume is there: no two can be on one machine"
+            ) from error
         self._links.append(path)

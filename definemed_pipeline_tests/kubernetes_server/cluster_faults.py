@@ -1,170 +1,118 @@
-"""What can happen to a cluster, as methods of the server, named after what happens."""
+"""What can happen to a cluster, as methods named after what happens."""
 
-from typing import TYPE_CHECKING
-
-from definemed_pipeline_tests.kubernetes_server.conditions import mark_disrupted
-from definemed_pipeline_tests.kubernetes_server.connections import LOGS, WATCHES
+from definemed_pipeline_tests.kubernetes_server.cluster import Cluster
+from definemed_pipeline_tests.kubernetes_server.conditions import mark_disrupted, set_condition
 from definemed_pipeline_tests.kubernetes_server.deletion import delete
 from definemed_pipeline_tests.kubernetes_server.store import Object
-from definemed_pipeline_tests.kubernetes_server.trouble import Fault
-
-if TYPE_CHECKING:
-    from definemed_pipeline_tests.kubernetes_server.server import KubernetesServer
 
 SHORTAGE = "1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
 
 
-class ClusterFaults:
-    """What happens to Jobs, pods and nodes. Pods and Jobs go by name, in the server's namespace."""
+class FaultyCluster(Cluster):
+    """A cluster to which things happen. Pods and Jobs go by name, in the cluster's namespace."""
 
-    def cannot_pull_image(self: "KubernetesServer") -> None:
+    def cannot_pull_image(self) -> None:
         """Let containers that have not started wait for their image (ErrImagePull and ImagePullBackOff by turns): a wrong tag, or no access to the registry.
 
         An image's name that is none (InvalidImageName) needs no method: name one.
         """
         self.kubelet.registry.is_missing = True
 
-    def can_pull_image(self: "KubernetesServer") -> None:
+    def can_pull_image(self) -> None:
         """Let images be there again."""
         self.kubelet.registry.is_missing = False
 
-    def pull_slowly(self: "KubernetesServer") -> None:
+    def pull_slowly(self) -> None:
         """Hold pods at ContainerCreating, as a large image does that the node has not got yet, until `finish_pulling`."""
         self.kubelet.registry.is_slow = True
 
-    def finish_pulling(self: "KubernetesServer") -> None:
+    def finish_pulling(self) -> None:
         """Let pods start that wait for a large image."""
         self.kubelet.registry.is_slow = False
 
-    def unschedulable(self: "KubernetesServer", shortage: str = SHORTAGE) -> None:
+    def unschedulable(self, shortage: str = SHORTAGE) -> None:
         """Let pods that have no node get none: all GPUs are taken, or nothing matches the node selector."""
         self.scheduler.shortage = shortage
         self.store.ring()
 
-    def schedulable(self: "KubernetesServer") -> None:
+    def schedulable(self) -> None:
         """Let there be room again."""
         self.scheduler.shortage = None
         self.store.ring()
 
-    def admit(self: "KubernetesServer", job: str) -> None:
+    def admit(self, job: str) -> None:
         """Let Kueue admit a Job from its queue: it is unsuspended."""
         self._suspend(job, False, "Started", "Admitted by clusterQueue tests")
 
-    def requeue(self: "KubernetesServer", job: str) -> None:
+    def requeue(self, job: str) -> None:
         """Let Kueue take a running Job back into its queue for a more important one: it is suspended again and its pods are deleted."""
         self._suspend(job, True, "Stopped", "Preempted to accommodate a higher priority Workload")
 
-    def evict(self: "KubernetesServer", pod: str, *, container_statuses: bool = True) -> None:
+    def evict(self, pod: str, *, container_statuses: bool = True) -> None:
         """Evict a pod through the Eviction API, as a drain or the cluster's autoscaler does; before its start too (see `pull_slowly`).
 
         Without `container_statuses` the kubelet never reports how its containers ended, as happens when a node is drained and gone in one go.
         """
         self._disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting", container_statuses=container_statuses)
 
-    def preempt(self: "KubernetesServer", pod: str) -> None:
+    def preempt(self, pod: str) -> None:
         """Let the scheduler end a pod to make room for one of a higher priority."""
         self._disrupt(pod, "PreemptionByScheduler", "default-scheduler: preempting to accommodate a higher priority pod")
 
-    def lose_node(self: "KubernetesServer", pod: str) -> None:
+    def lose_node(self, pod: str) -> None:
         """Let a pod's node fall silent, for longer than is tolerated: the pod is deleted, but nobody there hears it.
 
         It stays Terminating, its process works on, and its log is out of reach, until `node_returns` or `node_gone`.
         """
         with self.store.changed:
             self.kubelet.worker(self.pod(pod)).is_silent = True
+            self.store.update("pods", self.pod(pod), lambda after: set_condition(after, "Ready", "False", self.clock.stamp()))
             self._disrupt(pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
 
-    def node_returns(self: "KubernetesServer", pod: str) -> None:
+    def node_returns(self, pod: str) -> None:
         """Let a lost node speak again: it hears that the pod is deleted, and ends it."""
         worker = self.kubelet.worker(self.pod(pod))
         worker.is_silent = False
         worker.tell()
         self.store.ring()
 
-    def node_gone(self: "KubernetesServer", pod: str) -> None:
+    def node_gone(self, pod: str) -> None:
         """Let a lost node be removed from the cluster, its machine with it: PodGC declares the pod failed and deletes it."""
         with self.store.changed:
             lost = self.pod(pod)
             self.kubelet.worker(lost).kill()
             self.pod_garbage_collector.fail_and_delete(lost, is_node_gone=True)
 
-    def delete_pod(self: "KubernetesServer", name: str, *, grace: int | None = None) -> None:
+    def delete_pod(self, name: str, *, grace: int | None = None) -> None:
         """Delete a pod, as `kubectl delete pod` does; with `grace=0` by force."""
         delete(self.store, "pods", self.pod(name), grace=grace)
 
-    def delete_job(self: "KubernetesServer", name: str, *, policy: str = "Background") -> None:
+    def delete_job(self, name: str, *, policy: str = "Background") -> None:
         """Delete a Job, as `kubectl delete job` does."""
         delete(self.store, "jobs", self.job(name), policy=policy)
 
-    def out_of_memory(self: "KubernetesServer", pod: str) -> None:
+    def out_of_memory(self, pod: str) -> None:
         """Let the kernel kill a pod's processes since they passed the memory limit (OOMKilled, 137)."""
         self.kubelet.worker(self.pod(pod)).kill(out_of_memory=True)
 
-    def skew_clock(self: "KubernetesServer", seconds: float) -> None:
+    def skew_clock(self, seconds: float) -> None:
         """Set the cluster's clock ahead of this machine's, or behind. Deadlines and times to live go by it, so it also lets hours pass."""
         self.clock.ahead += seconds
         self.store.ring()
 
-    def _disrupt(self: "KubernetesServer", name: str, reason: str, message: str, *, container_statuses: bool = True) -> None:
+    def _disrupt(self, name: str, reason: str, message: str, *, container_statuses: bool = True) -> None:
         with self.store.changed:
             pod = self.pod(name)
-            self.kubelet.worker(pod).hides_containers = not container_statuses
+            if not container_statuses:
+                self.kubelet.worker(pod).hides_containers = True
             marked = self.store.update("pods", pod, lambda after: mark_disrupted(after, self.clock.stamp(), reason, message))
             if marked is not None:
                 delete(self.store, "pods", marked)
 
-    def _suspend(self: "KubernetesServer", name: str, suspend: bool, reason: str, message: str) -> None:
+    def _suspend(self, name: str, suspend: bool, reason: str, message: str) -> None:
         def change(after: Object) -> None:
             after["spec"]["suspend"] = suspend
 
         job = self.job(name)
         self.store.update("jobs", job, change)
         self.recorder.tell("jobs", job, reason, message, source="batch/job-kueue-controller")
-
-
-class ClientFaults:
-    """What happens between a client and the API server."""
-
-    def fail_requests(
-        self: "KubernetesServer",
-        status: int,
-        *,
-        times: int = 1,
-        retry_after: int | None = None,
-        verb: str | None = None,
-        path_contains: str | None = None,
-    ) -> None:
-        """Answer the next requests with an error (500, 429, 503 …) instead of carrying them out; of one verb, or with some word in the path, if named."""
-        self.trouble.faults.append(Fault(times, verb, path_contains, status=status, retry_after=retry_after))
-
-    def drop_connections(
-        self: "KubernetesServer", times: int = 1, *, verb: str | None = None, path_contains: str | None = None, after_the_deed: bool = False
-    ) -> None:
-        """Hang up on the next requests instead of answering; `after_the_deed` they were carried out, and only the answer is lost."""
-        self.trouble.faults.append(Fault(times, verb, path_contains, is_late=after_the_deed))
-
-    def end_trouble(self: "KubernetesServer") -> None:
-        """Answer every request again, and at once."""
-        self.trouble.faults.clear()
-        self.trouble.seconds = 0
-        self.trouble.token = self.token
-
-    def slow(self: "KubernetesServer", seconds: float) -> None:
-        """Let every request wait so long before it is looked at, as an overloaded server does."""
-        self.trouble.seconds = seconds
-
-    def refuse_access(self: "KubernetesServer") -> None:
-        """Refuse everyone (401), as when the credentials have expired."""
-        self.trouble.token = "renewed"
-
-    def cut_watches(self: "KubernetesServer") -> None:
-        """Hang up on everyone who watches, as a load balancer or a restarted API server does."""
-        self.listener.cut(WATCHES)
-
-    def expire_watches(self: "KubernetesServer") -> None:
-        """Forget all earlier versions (etcd compacts): open watches end with an ERROR event (410), and so does one from an earlier version."""
-        self.store.forget_history()
-
-    def cut_logs(self: "KubernetesServer") -> None:
-        """Hang up on everyone who follows a log, as a restarted kubelet does."""
-        self.listener.cut(LOGS)
