@@ -75,7 +75,8 @@ def _fixed_template(job: Object, is_waiting: bool) -> Object:
 
 def _refused(plural: str, one: Object, errors: list[str]) -> Refusal:
     message = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
-    return invalid(KINDS[plural].name, str(one["metadata"].get("name")), message)
+    name = one["metadata"].get("name") if isinstance(one["metadata"], Mapping) else None
+    return invalid(KINDS[plural].name, str(name), message)
 
 
 def _metadata(plural: str, metadata: Mapping[str, Any], where: str) -> Errors:
