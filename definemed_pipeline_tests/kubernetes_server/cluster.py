@@ -24,8 +24,9 @@ T = TypeVar("T")
 class Cluster:
     """Objects and controllers, without an API server; use as a context manager.
 
-    `home` is a folder for logs and volumes; what lies in its parent may be mounted at its own path (see `volumes.py`). `claims` and `secrets` are what
-    pods may refer to. `backoff_seconds` stands for the 10 s after which Kubernetes first replaces a failed pod or pulls an image again.
+    `home` is a folder for logs and volumes; what lies in its parent may be mounted at its own path (see `volumes.py`). `claims`
+    (folders) and `secrets` (values) are what pods may refer to, by name. `backoff_seconds` stands for the 10 s after which
+    Kubernetes first replaces a failed pod or pulls an image again.
     """
 
     def __init__(self, home: Path, *, namespace: str, backoff_seconds: float) -> None:
@@ -38,9 +39,10 @@ class Cluster:
         self.claims, self.secrets = self.kubelet.claims, self.kubelet.secrets
         self.scheduler = Scheduler(self.store, self.recorder, self.claims)
         self.pod_garbage_collector = PodGarbageCollector(self.store)
+        self.job_controller = JobController(self.store, self.clock, self.recorder, backoff_seconds)
         self.closing = threading.Event()
         self._controllers = (
-            JobController(self.store, self.clock, self.recorder, backoff_seconds),
+            self.job_controller,
             GarbageCollector(self.store),
             self.pod_garbage_collector,
             TimeToLive(self.store, self.clock),
@@ -98,7 +100,7 @@ class Cluster:
         return "".join(line.text.decode("utf-8", "replace") + "\n" * line.is_whole for line in lines)
 
     def wait_for(self, condition: Callable[[], T], seconds: float = 30) -> T:
-        """Wait until a condition holds, asked again at every change; return what it returned. Raise AssertionError when it takes too long."""
+        """Wait until a condition holds, asked again at every change; return its value. Raise AssertionError after so long."""
         end = time.monotonic() + seconds
         while True:
             seen = self.store.changes

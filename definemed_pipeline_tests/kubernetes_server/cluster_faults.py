@@ -5,6 +5,8 @@ from definemed_pipeline_tests.kubernetes_server.conditions import mark_disrupted
 from definemed_pipeline_tests.kubernetes_server.deletion import delete
 from definemed_pipeline_tests.kubernetes_server.store import Object
 
+GPUS = "requests.nvidia.com/gpu"
+QUOTA = f"exceeded quota: gpus, requested: {GPUS}=1, used: {GPUS}=8, limited: {GPUS}=8"
 SHORTAGE = "1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
 
 
@@ -12,7 +14,7 @@ class FaultyCluster(Cluster):
     """A cluster to which things happen. Pods and Jobs go by name, in the cluster's namespace."""
 
     def cannot_pull_image(self) -> None:
-        """Let containers that have not started wait for their image (ErrImagePull and ImagePullBackOff by turns): a wrong tag, or no access to the registry.
+        """Let containers wait for their image (ErrImagePull, ImagePullBackOff by turns): a wrong tag, no access to the registry.
 
         An image's name that is none (InvalidImageName) needs no method: name one.
         """
@@ -40,18 +42,28 @@ class FaultyCluster(Cluster):
         self.scheduler.shortage = None
         self.store.ring()
 
+    def forbid_pods(self, objection: str = QUOTA) -> None:
+        """Let no pod be created: a quota is used up, the service account is missing, a policy of the cluster objects."""
+        self.job_controller.objection = objection
+        self.store.ring()
+
+    def allow_pods(self) -> None:
+        """Let pods be created again."""
+        self.job_controller.objection = None
+        self.store.ring()
+
     def admit(self, job: str) -> None:
         """Let Kueue admit a Job from its queue: it is unsuspended."""
         self._suspend(job, False, "Started", "Admitted by clusterQueue tests")
 
     def requeue(self, job: str) -> None:
-        """Let Kueue take a running Job back into its queue for a more important one: it is suspended again and its pods are deleted."""
+        """Let Kueue take a running Job back into its queue: it is suspended again, and its pods are deleted."""
         self._suspend(job, True, "Stopped", "Preempted to accommodate a higher priority Workload")
 
     def evict(self, pod: str, *, container_statuses: bool = True) -> None:
-        """Evict a pod through the Eviction API, as a drain or the cluster's autoscaler does; before its start too (see `pull_slowly`).
+        """Evict a pod through the Eviction API, as a drain or an autoscaler does; before its start too (see `pull_slowly`).
 
-        Without `container_statuses` the kubelet never reports how its containers ended, as happens when a node is drained and gone in one go.
+        Without `container_statuses` nobody reports how its containers ended, as when a node is drained and gone in one go.
         """
         self._disrupt(pod, "EvictionByEvictionAPI", "Eviction API: evicting", container_statuses=container_statuses)
 
@@ -96,7 +108,7 @@ class FaultyCluster(Cluster):
         self.kubelet.worker(self.pod(pod)).kill(out_of_memory=True)
 
     def skew_clock(self, seconds: float) -> None:
-        """Set the cluster's clock ahead of this machine's, or behind. Deadlines and times to live go by it, so it also lets hours pass."""
+        """Set the cluster's clock ahead, or behind. Deadlines and times to live go by it, so this also lets hours pass."""
         self.clock.ahead += seconds
         self.store.ring()
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from definemed_pipeline_tests.kubernetes_server.server import KubernetesServer
 
 PATH = re.compile(
-    r"/(?:api|apis)/(?P<version>v1|batch/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<part>status|log))?)?"
+    r"/apis?/(?P<version>v1|batch/v1)(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<part>status|log))?)?"
 )
 VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
 LARGEST_BODY = 3 * 1024 * 1024

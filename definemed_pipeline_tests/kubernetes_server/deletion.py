@@ -15,8 +15,8 @@ SERVED_OWNERS = {kind.name for kind in KINDS.values()}
 def delete(store: Store, plural: str, one: Object, *, policy: str | None = None, grace: int | None = None) -> Object | None:
     """Delete an object as the API does; return it as it still is, or None where it is gone.
 
-    `policy` is what becomes of the objects it owns (without: what was decided before, else Background). A pod that has a node is given time to end, by itself (`grace`, in seconds); anything else goes as
-    soon as no finalizer holds it.
+    `policy` is what becomes of the objects it owns (without: what was decided before, else Background). A pod that has a node is
+    given time to end by itself (`grace`, in seconds); anything else goes as soon as no finalizer holds it.
     """
     with store.changed:
         grace = _grace(one, grace) if plural == "pods" else 0

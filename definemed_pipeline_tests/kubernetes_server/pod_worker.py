@@ -29,7 +29,7 @@ State = dict[str, Any]
 
 
 class PodWorker(threading.Thread):
-    """Runs a pod's containers in a thread. `is_silent` where its node no longer speaks with the cluster; it works on all the same."""
+    """Runs a pod's containers in a thread, on and on even where its node no longer speaks with the cluster (`is_silent`)."""
 
     def __init__(self, kubelet: "Kubelet", pod: Object) -> None:
         self.pod, self.kubelet = pod, kubelet
@@ -80,7 +80,7 @@ class PodWorker(threading.Thread):
             self.kubelet.store.update("pods", self.pod, self._write)
 
     def _made_ready(self) -> Mapping[str, Told] | None:
-        """Wait until nothing stands in the way of the containers; return what they are told, or None where the pod is to end first."""
+        """Wait until the containers can start; return what they are told, or None where the pod is to end first."""
         pause = self.kubelet.backoff_seconds
         while not self._stopping.is_set():
             reason, message, told = self._obstacle()

@@ -16,7 +16,11 @@ from definemed_pipeline_tests.kubernetes_server.trouble import Fault, Trouble
 
 
 class KubernetesServer(FaultyCluster):
-    """A cluster and its API server; use as a context manager. `folder` is the test's own; `requests` counts requests by verb and path."""
+    """A cluster and its API server; use as a context manager.
+
+    `folder` is the test's own. `requests` counts requests by verb and path. What cannot be pulled, scheduled and so on stands in
+    `cluster_faults.py`; what happens between server and client stands here.
+    """
 
     def __init__(self, folder: Path, *, namespace: str = "definemed", backoff_seconds: float = 0.05) -> None:
         super().__init__(folder / "kubernetes", namespace=namespace, backoff_seconds=backoff_seconds)
@@ -66,13 +70,16 @@ class KubernetesServer(FaultyCluster):
         verb: str | None = None,
         path_contains: str | None = None,
     ) -> None:
-        """Answer the next requests with an error (500, 429, 503 …) instead of carrying them out; of one verb, or with some word in the path, if named."""
+        """Answer the next requests, of a verb or with some word in the path, with an error (500, 429, 503 …) and nothing else.
+
+        Verbs are Kubernetes' own: get, list, watch, create, patch, delete, deletecollection.
+        """
         self.trouble.faults.append(Fault(times, verb, path_contains, status=status, retry_after=retry_after))
 
     def drop_connections(
         self, times: int = 1, *, verb: str | None = None, path_contains: str | None = None, after_the_deed: bool = False
     ) -> None:
-        """Hang up on the next requests instead of answering; `after_the_deed` they were carried out, and only the answer is lost."""
+        """Hang up on the next requests instead of answering; with `after_the_deed` only the answer is lost."""
         self.trouble.faults.append(Fault(times, verb, path_contains, is_late=after_the_deed))
 
     def end_trouble(self) -> None:
@@ -94,7 +101,7 @@ class KubernetesServer(FaultyCluster):
         self.listener.cut(WATCHES)
 
     def expire_watches(self) -> None:
-        """Forget all earlier versions (etcd compacts): open watches end with an ERROR event (410), and so does one from an earlier version."""
+        """Forget all earlier versions, as when etcd compacts: open watches, and those from one of them, end with an error (410)."""
         self.store.forget_history()
 
     def cut_logs(self) -> None:

@@ -83,6 +83,18 @@ def test_a_pod_that_fits_nowhere_waits_and_says_why(server, kubernetes):
     finished(server)
 
 
+def test_a_job_whose_pods_are_forbidden_says_why_and_tries_again(server, kubernetes):
+    server.forbid_pods()
+    kubernetes.create(job("exit 0"))
+    server.wait_for(lambda: any(event["count"] > 1 for event in server.events("train")))
+    (event,) = server.events("train")
+    assert (event["type"], event["reason"]) == ("Warning", "FailedCreate")
+    assert 'pods "train-" is forbidden: exceeded quota' in event["message"]
+    assert server.pods() == []
+    server.allow_pods()
+    assert "Complete" in conditions(finished(server))
+
+
 def test_a_pod_without_a_node_is_deleted_at_once(server, kubernetes):
     server.unschedulable()
     kubernetes.create(job("exit 0"))
