@@ -7,6 +7,7 @@ from typing import Any
 
 from definemed_pipeline_tests.kubernetes_server.admission import admit
 from definemed_pipeline_tests.kubernetes_server.deletion import delete
+from definemed_pipeline_tests.kubernetes_server.job_status import is_leaving
 from definemed_pipeline_tests.kubernetes_server.patches import patched
 from definemed_pipeline_tests.kubernetes_server.refusals import Refusal, qualified
 from definemed_pipeline_tests.kubernetes_server.selection import Matcher
@@ -39,11 +40,11 @@ class Api:
             raise Refusal(404, f'namespaces "{namespace}" not found')
         if (body.get("apiVersion", kind.api_version), body.get("kind", kind.name)) != (kind.api_version, kind.name):
             raise Refusal(400, f"the object provided is no {kind.api_version} {kind.name}")
-        made = {**body, "apiVersion": kind.api_version, "kind": kind.name, "metadata": dict(body.get("metadata", {}))}
+        made = {"metadata": {}, **copy.deepcopy(body), "apiVersion": kind.api_version, "kind": kind.name}
+        validate_schema(plural, made)
         if made["metadata"].setdefault("namespace", namespace) != namespace:
             raise Refusal(400, "the namespace of the provided object does not match the namespace sent on the request")
-        validate_schema(plural, made)
-        made = admit(plural, copy.deepcopy(made))
+        made = admit(plural, made)
         validate(plural, made)
         return self.store.add(plural, made)
 
@@ -93,8 +94,8 @@ class Api:
             for key in ("uid", "resourceVersion"):
                 if wanted.get(key, one["metadata"][key]) != one["metadata"][key]:
                     raise self._conflict(plural, name, f"Precondition failed: {key} in precondition: {wanted[key]}")
-            policy = options.get("propagationPolicy") or DEFAULT_POLICY.get(plural, "Background")
-            if policy not in ("Background", "Foreground", "Orphan"):
+            policy = options.get("propagationPolicy") or (None if is_leaving(one) else DEFAULT_POLICY.get(plural))
+            if policy not in (None, "Background", "Foreground", "Orphan"):
                 raise Refusal(422, f'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "{policy}"')
             left = delete(self.store, plural, one, policy=policy, grace=options.get("gracePeriodSeconds"))
         details = {"name": name, "group": "batch" if plural == "jobs" else "", "kind": plural, "uid": one["metadata"]["uid"]}

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from definemed_pipeline_tests.kubernetes_server.server import KubernetesServer
 
 PATH = re.compile(
-    r"/(?:api|apis)/(?P<version>v1|batch/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<part>status|log))?)?"
+    r"/apis?/(?P<version>v1|batch/v1)(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<part>status|log))?)?"
 )
 VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
 LARGEST_BODY = 3 * 1024 * 1024
@@ -46,14 +48,12 @@ class Listener(ThreadingHTTPServer):
     def __init__(self, cluster: "KubernetesServer") -> None:
         super().__init__(("127.0.0.1", 0), Connection)
         self.cluster = cluster
-        self.closing = threading.Event()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._streams: dict[str, set[socket.socket]] = {WATCHES: set(), LOGS: set()}
 
     def close(self) -> None:
-        """Hang up on everyone and end all threads."""
-        self.closing.set()
+        """Hang up on everyone and end all threads, once the cluster is closing."""
         self.shutdown()
         with self._lock:
             _hang_up(self._open)
@@ -102,7 +102,8 @@ class Connection(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         with self.server.connected(self.connection):
-            super().handle()
+            if not self.server.cluster.closing.is_set():
+                super().handle()
 
     def do_GET(self) -> None:
         self._answer()
@@ -117,7 +118,8 @@ class Connection(BaseHTTPRequestHandler):
         query, found = dict(parse_qsl(url.query)), PATH.fullmatch(url.path)
         verb = self._verb(query, found)
         cluster = self.server.cluster
-        cluster.requests[verb, url.path] += 1
+        with cluster.store.changed:
+            cluster.requests[verb, url.path] += 1
         try:
             body = self._body()
             is_answered = cluster.trouble.meet(verb, url.path, self.headers.get("Authorization", ""))
@@ -133,6 +135,11 @@ class Connection(BaseHTTPRequestHandler):
         except ConnectionAbortedError:
             _hang_up({self.connection})
             self.close_connection = True
+        except OSError:
+            raise
+        except Exception as error:
+            cluster.fail(error)
+            raise
 
     def _verb(self, query: Mapping[str, str], found: re.Match[str] | None) -> str:
         """Return the verb as Kubernetes' own audit log has it."""
@@ -151,9 +158,12 @@ class Connection(BaseHTTPRequestHandler):
             raise Refusal(413, f"Request entity too large: limit is {LARGEST_BODY}")
         text = self.rfile.read(length)
         try:
-            return json.loads(text) if text else {}
+            body = json.loads(text) if text else {}
         except ValueError as error:
             raise Refusal(400, f"the body is no JSON: {error}") from error
+        if not isinstance(body, dict):
+            raise Refusal(415, "this server takes objects only, no JSON patches (lists)")
+        return body
 
     def _asked(
         self, path: str, query: Mapping[str, str], found: re.Match[str] | None, verb: str, body: Any
@@ -165,31 +175,33 @@ class Connection(BaseHTTPRequestHandler):
         if found is None or plural not in KINDS or KINDS[plural].api_version != found["version"]:
             raise Refusal(404, "the server could not find the requested resource")
         namespace, name, part = found["namespace"], found["name"], found["part"] or ""
+<<<<<<< HEAD
         api, is_selected = (
             self.server.cluster.api,
             matcher(plural, query.get("labelSelector", ""), query.get("fieldSelector", "")),
         )
         options = {**query, **body} if isinstance(body, dict) else dict(query)
+=======
+        is_selected = matcher(plural, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        api, options = self.server.cluster.api, {**query, **body}
+>>>>>>> wt-S
         if "gracePeriodSeconds" in options:
             options["gracePeriodSeconds"] = int(options["gracePeriodSeconds"])
-        match verb, part:
-            case "get", "log":
-                return self._log(namespace, name, query)
-            case "get", _:
-                return api.store.get(plural, namespace, name)
-            case "list", _:
-                return api.list(plural, namespace, is_selected)
-            case "watch", _:
-                return lambda: self._watch(plural, namespace, is_selected, query)
-            case "create", "" if namespace:
-                return api.create(plural, namespace, body)
-            case "patch", "" | "status":
-                return api.patch(plural, namespace, name, body, self.headers.get_content_type(), part=part) or {}
-            case "delete", "":
-                return api.delete(plural, namespace, name, options)
-            case "deletecollection", _ if namespace:
-                return api.delete_all(plural, namespace, is_selected, options)
-        raise Refusal(405, f"the server does not allow {self.command} on the requested resource")
+        deeds: dict[tuple[str, str], Callable[[], Object | Callable[[], None] | None]] = {
+            ("get", ""): lambda: api.store.get(plural, namespace, name),
+            ("get", "status"): lambda: api.store.get(plural, namespace, name),
+            ("get", "log"): lambda: self._log(namespace, name, query),
+            ("list", ""): lambda: api.list(plural, namespace, is_selected),
+            ("watch", ""): lambda: partial(self._watch, plural, namespace, is_selected, query),
+            ("create", ""): lambda: api.create(plural, namespace, body),
+            ("patch", ""): lambda: api.patch(plural, namespace, name, body, self.headers.get_content_type()),
+            ("patch", "status"): lambda: api.patch(plural, namespace, name, body, self.headers.get_content_type(), part=part),
+            ("delete", ""): lambda: api.delete(plural, namespace, name, options),
+            ("deletecollection", ""): lambda: api.delete_all(plural, namespace, is_selected, options),
+        }
+        if (verb, part) not in deeds or (namespace is None and verb not in ("list", "watch")):
+            raise Refusal(405, f"the server does not allow {self.command} on the requested resource")
+        return deeds[verb, part]() or {}
 
     def _watch(self, plural: str, namespace: str | None, is_selected: Any, query: Mapping[str, str]) -> None:
         with self.server.connected(self.connection, WATCHES):
@@ -213,9 +225,9 @@ class Connection(BaseHTTPRequestHandler):
         log = cluster.kubelet.log(cluster.store.get("pods", namespace, name), query.get("container"))
         since = ""
         if "sinceSeconds" in query:
-            since = cluster.clock.stamp(-float(query["sinceSeconds"]))
+            since = cluster.clock.stamp(-float(query["sinceSeconds"])).rstrip("Z")
         elif "sinceTime" in query:
-            since = cluster.clock.stamp(seconds_of(query["sinceTime"]) - cluster.clock.now())
+            since = cluster.clock.stamp(seconds_of(query["sinceTime"]) - cluster.clock.now()).rstrip("Z")
         tail = int(query["tailLines"]) if "tailLines" in query else None
         has_stamps = query.get("timestamps") in TRUE
 
@@ -233,7 +245,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def _is_cut(self) -> bool:
         """Tell whether the other end has hung up, or this server is closing."""
-        if self.server.closing.is_set():
+        if self.server.cluster.closing.is_set():
             return True
         is_readable, _, _ = select.select([self.connection], [], [], 0)
         return bool(is_readable) and not self.connection.recv(1, socket.MSG_PEEK)

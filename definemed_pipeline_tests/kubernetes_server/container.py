@@ -1,7 +1,8 @@
 """A container as a local process: what it is told, what it says, how it ends.
 
-A process is no container. It sees the machine's own file system, so paths below a volume's mount path are told as the folder they stand for (see
-`pod_spec.py`), and SIGTERM ends it even where it has no handler for it, as it would not end a container's first process.
+A process is no container. It sees the machine's own file system, so that paths below a volume's mount path are told as the
+folder they stand for (`pod_spec.py`). It has the user, the rights and the resources of the tests, whatever its security context
+and its limits say. And SIGTERM ends it even where it has no handler, as it would not end a container's first process.
 """
 
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from definemed_pipeline_tests.kubernetes_server.container_log import ContainerLog
 
-MARK = "KUBERNETES_SERVER_CONTAINER"  # in the environment of a container's processes, by which all are found however they were started
+MARK = "KUBERNETES_SERVER_CONTAINER"  # in the environment of all processes of a container, which are found by it
 CANNOT_START = 128
 
 

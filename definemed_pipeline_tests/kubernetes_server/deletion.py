@@ -12,23 +12,24 @@ ENDED = ("Succeeded", "Failed")
 SERVED_OWNERS = {kind.name for kind in KINDS.values()}
 
 
-def delete(store: Store, plural: str, one: Object, *, policy: str = "Background", grace: int | None = None) -> Object | None:
+def delete(store: Store, plural: str, one: Object, *, policy: str | None = None, grace: int | None = None) -> Object | None:
     """Delete an object as the API does; return it as it still is, or None where it is gone.
 
-    `policy` is what becomes of the objects it owns. A pod that has a node is given time to end, by itself (`grace`, in seconds); anything else goes as
-    soon as no finalizer holds it.
+    `policy` is what becomes of the objects it owns (without: what was decided before, else Background). A pod that has a node is
+    given time to end by itself (`grace`, in seconds); anything else goes as soon as no finalizer holds it.
     """
     with store.changed:
         grace = _grace(one, grace) if plural == "pods" else 0
-        finalizer = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(policy)
+        finalizer = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(policy or "")
 
         def mark(after: Object) -> None:
             metadata = after["metadata"]
             if metadata.get("deletionGracePeriodSeconds", math.inf) > grace:
                 metadata["deletionTimestamp"] = store.clock.stamp(grace)
                 metadata["deletionGracePeriodSeconds"] = grace
-            if finalizer and finalizer not in metadata.setdefault("finalizers", []):
-                metadata["finalizers"].append(finalizer)
+            if policy is not None:
+                kept = [one for one in metadata.get("finalizers", []) if one not in (FOREGROUND, ORPHAN)]
+                metadata["finalizers"] = [*kept, finalizer] if finalizer else kept
 
         return store.update(plural, one, mark)
 
@@ -64,7 +65,7 @@ class GarbageCollector:
         for plural, one in everything:
             finalizers = one["metadata"].get("finalizers", [])
             if ORPHAN in finalizers:
-                self._release_dependents(one, everything)
+                self._release_dependents(one)
                 self.store.update(plural, one, without_finalizer(ORPHAN))
             elif FOREGROUND in finalizers and not any(_blocks(one, other) for _, other in self._dependents(one)):
                 self.store.update(plural, one, without_finalizer(FOREGROUND))
@@ -90,7 +91,7 @@ class GarbageCollector:
             if any(ref["uid"] == owner["metadata"]["uid"] for ref in one["metadata"].get("ownerReferences", []))
         ]
 
-    def _release_dependents(self, owner: Object, everything: list[tuple[str, Object]]) -> None:
+    def _release_dependents(self, owner: Object) -> None:
         for plural, one in self._dependents(owner):
             self.store.update(plural, one, lambda after: _drop_owners(after, {owner["metadata"]["uid"]}))
 

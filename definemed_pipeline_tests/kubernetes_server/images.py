@@ -25,6 +25,6 @@ class Registry:
         if self.is_missing:
             return (
                 "ErrImagePull",
-                f'rpc error: code = NotFound desc = failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found',
+                f'rpc error: code = NotFound desc = failed to pull and unpack image "{image}": {image}: not found',
             )
         return ("ContainerCreating", "") if self.is_slow else None

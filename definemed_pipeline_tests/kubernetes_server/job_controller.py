@@ -1,13 +1,14 @@
-"""The Job controller: creates a Job's pods, counts how they end and says in its status how it stands, as Kubernetes 1.31 and newer does.
+"""The Job controller: creates pods, counts how they end and says in the Job's status how it stands, as in Kubernetes 1.31.
 
-Each pod carries a finalizer until its end is counted, so none can vanish unseen. Here status and finalizers change in one step, hence
-`uncountedTerminatedPods` stays empty. The delay before a pod is replaced is Kubernetes' (10 s, doubled at every failure up to 60 times that), scaled
-down.
+Each pod carries a finalizer until its end is counted, so that none can vanish unseen. Here status and finalizers change in one
+step, hence `uncountedTerminatedPods` stays empty. The delay before a pod is replaced is Kubernetes' (10 s, doubled at every
+failure, at most 60 times as long), scaled down.
 """
 
 import copy
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from definemed_pipeline_tests.kubernetes_server.admission import generated_name
@@ -56,6 +57,7 @@ class JobController:
     clock: Clock
     recorder: Recorder
     backoff_seconds: float
+    objection: str | None = None  # why no pod may be created
     _failures: dict[str, Failures] = field(default_factory=dict)
 
     def reconcile(self) -> float:
@@ -147,6 +149,10 @@ class JobController:
             return math.inf
         if (seconds := self._failures[job["metadata"]["uid"]].seconds_left(self.backoff_seconds)) > 0:
             return seconds
+        if self.objection is not None:
+            message = f'Error creating: pods "{job["metadata"]["name"]}-" is forbidden: {self.objection}'
+            self.recorder.tell("jobs", job, "FailedCreate", message, source=SOURCE, kind="Warning")
+            return self.backoff_seconds
         self._create(job, status, replaced, lacking)
         return math.inf
 
@@ -160,7 +166,7 @@ class JobController:
         return max(min(spec["completions"] - succeeded, spec["parallelism"]), 0)
 
     def _create(self, job: Object, status: Object, replaced: list[Object], count: int) -> None:
-        indexes: list[int | None] = [None] * count
+        indexes: Sequence[int | None] = [None] * count
         if job["spec"]["completionMode"] == "Indexed":
             taken = indexes_in(status.get("completedIndexes", "")) | {index_of(pod) for pod in replaced}
             indexes = [index for index in range(job["spec"]["completions"]) if index not in taken][:count]
@@ -175,7 +181,7 @@ class JobController:
             self.recorder.tell("jobs", job, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}", source=SOURCE)
 
     def _let_go(self, job: Object, status: Object, pods: list[Object], target: Object | None) -> None:
-        """Take the finalizer from pods that are counted, and from all once the Job ends; those a failing Job cuts short count as failed."""
+        """Take the finalizer from counted pods, and from all once the Job ends; what a failing Job cuts short has failed."""
         for pod in filter(is_tracked, pods):
             is_counted = pod["status"]["phase"] == "Succeeded" or has_failed(pod, job)
             if not is_counted and target and target["type"] == "FailureTarget" and failure_action(job, pod)[0] != "Ignore":

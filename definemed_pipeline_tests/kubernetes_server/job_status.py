@@ -100,10 +100,10 @@ def failure_action(job: Object, pod: Object) -> tuple[str, str]:
 def _ended_with(pod: Object, rule: Mapping[str, Any]) -> Object | None:
     for container in pod["status"].get("containerStatuses", []):
         code = container["state"].get("terminated", {}).get("exitCode", 0)
-        if code != 0 and rule.get("containerName", container["name"]) == container["name"]:
-            if (code in rule["values"]) is (rule["operator"] == "In"):
-                found: Object = container
-                return found
+        is_meant = code != 0 and rule.get("containerName", container["name"]) == container["name"]
+        if is_meant and (code in rule["values"]) is (rule["operator"] == "In"):
+            found: Object = container
+            return found
     return None
 
 

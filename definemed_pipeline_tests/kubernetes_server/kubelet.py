@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from definemed_pipeline_tests.kubernetes_server.container_log import ContainerLog
@@ -11,15 +12,17 @@ from definemed_pipeline_tests.kubernetes_server.pod_spec import Addresses
 from definemed_pipeline_tests.kubernetes_server.pod_worker import PodWorker
 from definemed_pipeline_tests.kubernetes_server.recorder import Recorder
 from definemed_pipeline_tests.kubernetes_server.refusals import Refusal
-from definemed_pipeline_tests.kubernetes_server.store import Clock, Object, Store
+from definemed_pipeline_tests.kubernetes_server.store import Object, Store
 
 
 class Kubelet:
     """Runs pods. `claims` are the folders of persistent volume claims, `secrets` the values of Secrets, by name."""
 
-    def __init__(self, store: Store, clock: Clock, recorder: Recorder, home: Path, backoff_seconds: float) -> None:
-        self.store, self.clock, self.recorder = store, clock, recorder
-        self.home, self.backoff_seconds = home, backoff_seconds
+    def __init__(
+        self, store: Store, recorder: Recorder, home: Path, backoff_seconds: float, *, fail: Callable[[BaseException], None]
+    ) -> None:
+        self.store, self.clock, self.recorder = store, store.clock, recorder
+        self.home, self.backoff_seconds, self.fail = home, backoff_seconds, fail
         self.claims: dict[str, Path] = {}
         self.secrets: dict[str, dict[str, str]] = {}
         self.registry = Registry()

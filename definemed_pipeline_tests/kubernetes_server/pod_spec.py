@@ -1,8 +1,8 @@
 """What a container's process is told: environment, command and paths, read from the pod's spec as the kubelet reads it.
 
 Three things that a node gives and a plain process lacks are told in words instead:
-- Mount paths. A mount path at the start of an environment value or an argument is replaced by the folder that stands for the volume, unless
-  `volumes.py` can put the volume there.
+- Mount paths. A mount path at the start of an environment value or an argument is replaced by the folder that stands for the
+  volume, unless `volumes.py` can put the volume there.
 - Names of pods. `<hostname>.<subdomain>[:<port>]` becomes 127.0.0.1, and the port a free one, the same for all pods that name it.
 - `python` is the interpreter of the tests.
 """
@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from definemed_pipeline_tests.kubernetes_server.store import Object
 
 REFERENCE = re.compile(r"\$(\$)?\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
+LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 OF_THE_MACHINE = ("PATH", "HOME", "PYTHONPATH", "LANG")
 Secrets = Mapping[str, Mapping[str, str]]
 
@@ -35,8 +36,8 @@ class Addresses:
         subdomain, namespace = pod["spec"].get("subdomain"), re.escape(pod["metadata"]["namespace"])
         if not subdomain:
             return value
-        name = rf"\b([a-z0-9](?:[-a-z0-9]*[a-z0-9])?\.{re.escape(subdomain)})(?:\.{namespace}(?:\.svc(?:\.cluster\.local)?)?)?(?::(\d+))?(?![-\w])"
-        return re.sub(name, lambda found: self._address(namespace, found[1], found[2]), value)
+        host, end = rf"\b({LABEL}\.{re.escape(subdomain)})", rf"(?:\.{namespace}(?:\.svc(?:\.cluster\.local)?)?)?"
+        return re.sub(rf"{host}{end}(?::(\d+))?(?![-\w])", lambda found: self._address(namespace, found[1], found[2]), value)
 
     def _address(self, namespace: str, host: str, port: str | None) -> str:
         if port is None:

@@ -29,7 +29,7 @@ State = dict[str, Any]
 
 
 class PodWorker(threading.Thread):
-    """Runs a pod's containers in a thread. `is_silent` where its node no longer speaks with the cluster; it works on all the same."""
+    """Runs a pod's containers in a thread, on and on even where its node no longer speaks with the cluster (`is_silent`)."""
 
     def __init__(self, kubelet: "Kubelet", pod: Object) -> None:
         self.pod, self.kubelet = pod, kubelet
@@ -52,6 +52,9 @@ class PodWorker(threading.Thread):
         try:
             if (told := self._made_ready()) is not None:
                 self._run_containers(told)
+        except BaseException as error:
+            self.kubelet.fail(error)
+            raise
         finally:
             self._end()
 
@@ -77,7 +80,7 @@ class PodWorker(threading.Thread):
             self.kubelet.store.update("pods", self.pod, self._write)
 
     def _made_ready(self) -> Mapping[str, Told] | None:
-        """Wait until nothing stands in the way of the containers; return what they are told, or None where the pod is to end first."""
+        """Wait until the containers can start; return what they are told, or None where the pod is to end first."""
         pause = self.kubelet.backoff_seconds
         while not self._stopping.is_set():
             reason, message, told = self._obstacle()
@@ -129,9 +132,14 @@ class PodWorker(threading.Thread):
         for name, container in self.containers.items():
             container.wait()
             ended = {"exitCode": container.exit_code, "reason": container.reason, "finishedAt": self.kubelet.clock.stamp()}
+<<<<<<< HEAD
             self._states[name] = {
                 "terminated": {**self._states[name].get("running", self._states[name].get("terminated", {})), **ended}
             }
+=======
+            begun = self._states[name].get("running") or self._states[name].get("terminated", {})
+            self._states[name] = {"terminated": {**begun, **ended}}
+>>>>>>> wt-S
 
     def _start(self, name: str, container: Container, told: Told) -> None:
         environment = told.environment()

@@ -1,87 +1,50 @@
-"""The server as tests use it: a context manager, what it holds as plain dictionaries, and a way to wait."""
+"""The server as tests use it: a cluster that is reached over HTTP by a kubeconfig file, and what can go wrong on the way to it."""
 
-import copy
-import math
 import secrets
 import shutil
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self
 
 import yaml
 
-from definemed_pipeline_tests.kubernetes_server.api import Api
-from definemed_pipeline_tests.kubernetes_server.connections import Listener
-from definemed_pipeline_tests.kubernetes_server.deletion import GarbageCollector, PodGarbageCollector, TimeToLive
-from definemed_pipeline_tests.kubernetes_server.faults import ClientFaults, ClusterFaults
-from definemed_pipeline_tests.kubernetes_server.job_controller import JobController
-from definemed_pipeline_tests.kubernetes_server.job_status import owner_of
-from definemed_pipeline_tests.kubernetes_server.kubelet import Kubelet
-from definemed_pipeline_tests.kubernetes_server.recorder import Recorder
-from definemed_pipeline_tests.kubernetes_server.scheduler import Scheduler
-from definemed_pipeline_tests.kubernetes_server.store import Clock, Object, Store
-from definemed_pipeline_tests.kubernetes_server.trouble import Trouble
-
-LONGEST_REST, SHORTEST_REST = 1.0, 0.005
-T = TypeVar("T")
+from definemed_pipeline_tests.kubernetes_server.cluster_faults import FaultyCluster
+from definemed_pipeline_tests.kubernetes_server.connections import LOGS, WATCHES, Listener
+from definemed_pipeline_tests.kubernetes_server.trouble import Fault, Trouble
 
 
-class KubernetesServer(ClusterFaults, ClientFaults):
-    """A cluster of one API server, its controllers and as many nodes as it takes; use as a context manager.
+class KubernetesServer(FaultyCluster):
+    """A cluster and its API server; use as a context manager.
 
-    `folder` is the tests' own; what is in it may be mounted at its own path (see `volumes.py`). `claims` and `secrets` are what pods may refer to.
-    `requests` counts requests by verb and path. `backoff_seconds` stands for the 10 s after which Kubernetes first replaces a failed pod or pulls again.
+    `folder` is the test's own. `requests` counts requests by verb and path. What cannot be pulled, scheduled and so on stands in
+    `cluster_faults.py`; what happens between server and client stands here.
     """
 
     def __init__(self, folder: Path, *, namespace: str = "definemed", backoff_seconds: float = 0.05) -> None:
-        self.namespace = namespace
-        self.home = folder / "kubernetes"
+        super().__init__(folder / "kubernetes", namespace=namespace, backoff_seconds=backoff_seconds)
         self.token = secrets.token_hex(16)
-        self.clock = Clock()
-        self.store = Store(self.clock)
-        self.recorder = Recorder(self.store, self.clock)
-        self.api = Api(self.store, {namespace, "default"})
-        self.kubelet = Kubelet(self.store, self.clock, self.recorder, self.home, backoff_seconds)
-        self.claims, self.secrets = self.kubelet.claims, self.kubelet.secrets
-        self.scheduler = Scheduler(self.store, self.recorder, self.claims)
-        self.pod_garbage_collector = PodGarbageCollector(self.store)
-        self.controllers = (
-            JobController(self.store, self.clock, self.recorder, backoff_seconds),
-            GarbageCollector(self.store),
-            self.pod_garbage_collector,
-            TimeToLive(self.store, self.clock),
-            self.scheduler,
-            self.kubelet,
-        )
+        self.trouble = Trouble(self.token, self.closing)
         self.requests: Counter[tuple[str, str]] = Counter()
         self.listener = Listener(self)
-        self.trouble = Trouble(self.token, self.listener.closing)
-        self.failure: BaseException | None = None
-        self._threads = (
-            threading.Thread(target=self.listener.serve_forever, args=(0.02,), name="API server"),
-            threading.Thread(target=self._control, name="controllers"),
-        )
+        self._server_thread = threading.Thread(target=self.listener.serve_forever, args=(0.02,), name="API server")
 
-    def __enter__(self) -> "KubernetesServer":
-        self.home.mkdir(parents=True, exist_ok=True)
+    def __enter__(self) -> Self:
+        super().__enter__()
         self._write_kubeconfig()
-        for thread in self._threads:
-            thread.start()
+        self._server_thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.listener.close()
+        self.closing.set()
         self.store.ring()
-        for thread in self._threads:
-            thread.join()
-        self.kubelet.close()
-        shutil.rmtree(self.home / "volumes", ignore_errors=True)
-        if self.failure is not None and error is None:
-            raise self.failure
+        self.listener.close()
+        self._server_thread.join()
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            shutil.rmtree(self.home / "volumes", ignore_errors=True)
 
     @property
     def kubeconfig(self) -> Path:
@@ -90,76 +53,66 @@ class KubernetesServer(ClusterFaults, ClientFaults):
 
     @property
     def url(self) -> str:
+        """Return where the server listens."""
         return f"http://127.0.0.1:{self.listener.server_port}"
-
-    def jobs(self) -> list[Object]:
-        """Return the Jobs in the order of their creation."""
-        return copy.deepcopy(self.store.all("jobs", self.namespace))
-
-    def pods(self, job: str | None = None) -> list[Object]:
-        """Return all pods, or those of a Job, in the order of their creation."""
-        pods = self.store.all("pods", self.namespace)
-        if job is not None:
-            uid = self.job(job)["metadata"]["uid"]
-            pods = [pod for pod in pods if owner_of(pod) == uid]
-        return copy.deepcopy(pods)
-
-    def services(self) -> list[Object]:
-        return copy.deepcopy(self.store.all("services", self.namespace))
-
-    def events(self, name: str | None = None) -> list[Object]:
-        """Return all events, or those about an object, oldest first."""
-        events = self.store.all("events", self.namespace)
-        return copy.deepcopy([one for one in events if name in (None, one["involvedObject"]["name"])])
-
-    def job(self, name: str) -> Object:
-        return copy.deepcopy(self.store.get("jobs", self.namespace, name))
-
-    def pod(self, name: str) -> Object:
-        return copy.deepcopy(self.store.get("pods", self.namespace, name))
-
-    def log(self, pod: str, container: str | None = None) -> str:
-        """Return what a pod's container has said."""
-        lines = self.kubelet.log(self.pod(pod), container).lines()
-        return "".join(line.text.decode("utf-8", "replace") + "\n" * line.is_whole for line in lines)
 
     def count_requests(self, verb: str | None = None, path_contains: str = "") -> int:
         """Return how many requests there were, of one verb or with some word in the path."""
+<<<<<<< HEAD
         return sum(
             count for (asked, path), count in self.requests.copy().items() if verb in (None, asked) and path_contains in path
         )
+=======
+        asked = self.requests.copy().items()
+        return sum(count for (one, path), count in asked if verb in (None, one) and path_contains in path)
+>>>>>>> wt-S
 
-    def wait_for(self, condition: Callable[[], T], seconds: float = 30) -> T:
-        """Wait until a condition holds, asked again at every change; return what it returned. Raise AssertionError when it takes too long."""
-        end = time.monotonic() + seconds
-        while True:
-            seen = self.store.changes
-            if value := condition():
-                return value
-            if self.failure is not None:
-                raise self.failure
-            if (left := end - time.monotonic()) <= 0:
-                raise AssertionError(f"not within {seconds} s; the cluster stands thus:\n{self.describe()}")
-            with self.store.changed:
-                if self.store.changes == seen:
-                    self.store.changed.wait(min(left, 0.1))
+    def fail_requests(
+        self,
+        status: int,
+        *,
+        times: int = 1,
+        retry_after: int | None = None,
+        verb: str | None = None,
+        path_contains: str | None = None,
+    ) -> None:
+        """Answer the next requests, of a verb or with some word in the path, with an error (500, 429, 503 …) and nothing else.
 
-    def describe(self) -> str:
-        """Say how everything stands, for people who look for what went wrong."""
-        return "\n".join([*_described("Job", self.jobs()), *_described("Pod", self.pods())]) or "there are no Jobs and no pods"
+        Verbs are Kubernetes' own: get, list, watch, create, patch, delete, deletecollection.
+        """
+        self.trouble.faults.append(Fault(times, verb, path_contains, status=status, retry_after=retry_after))
 
-    def _control(self) -> None:
-        """Let every controller look at the cluster whenever something has changed, or one of them asked for it."""
-        try:
-            while not self.listener.closing.is_set():
-                with self.store.changed:
-                    seen = self.store.changes
-                    rest = min(min((one.reconcile() for one in self.controllers), default=math.inf), LONGEST_REST)
-                    if self.store.changes == seen:
-                        self.store.changed.wait(max(rest, SHORTEST_REST))
-        except BaseException as error:
-            self.failure = error
-            raise
+    def drop_connections(
+        self, times: int = 1, *, verb: str | None = None, path_contains: str | None = None, after_the_deed: bool = False
+    ) -> None:
+        """Hang up on the next requests instead of answering; with `after_the_deed` only the answer is lost."""
+        self.trouble.faults.append(Fault(times, verb, path_contains, is_late=after_the_deed))
+
+    def end_trouble(self) -> None:
+        """Answer every request again, and at once."""
+        self.trouble.faults.clear()
+        self.trouble.seconds = 0
+        self.trouble.token = self.token
+
+    def slow(self, seconds: float) -> None:
+        """Let every request wait so long before it is looked at, as an overloaded server does."""
+        self.trouble.seconds = seconds
+
+    def refuse_access(self) -> None:
+        """Refuse everyone (401), as when the credentials have expired."""
+        self.trouble.token = "renewed"
+
+    def cut_watches(self) -> None:
+        """Hang up on everyone who watches, as a load balancer or a restarted API server does."""
+        self.listener.cut(WATCHES)
+
+    def expire_watches(self) -> None:
+        """Forget all earlier versions, as when etcd compacts: open watches, and those from one of them, end with an error (410)."""
+        self.store.forget_history()
+
+    def cut_logs(self) -> None:
+        """Hang up on everyone who follows a log, as a restarted kubelet does."""
+        self.listener.cut(LOGS)
 
     def _write_kubeconfig(self) -> None:
         config = {
@@ -171,9 +124,3 @@ class KubernetesServer(ClusterFaults, ClientFaults):
             "current-context": "tests",
         }
         self.kubeconfig.write_text(yaml.safe_dump(config), "utf-8")
-
-
-def _described(kind: str, objects: Iterable[Object]) -> Iterable[str]:
-    for one in objects:
-        leaving = " (being deleted)" if one["metadata"].get("deletionTimestamp") else ""
-        yield f"{kind} {one['metadata']['name']}{leaving}: {one.get('status')}"

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from definemed_pipeline_tests.kubernetes_server.refusals import Refusal
 
+VERBS = ("get", "list", "watch", "create", "patch", "delete", "deletecollection")
+
 
 @dataclass
 class Fault:
-    """What happens to the next requests of a kind. `status` is None where the connection breaks, `is_late` where it does after the deed."""
+    """What happens to the next requests of a kind: an error, or (no `status`) a broken connection, `is_late` if after the deed."""
 
     times: int
     verb: str | None
@@ -16,6 +18,10 @@ class Fault:
     status: int | None = None
     retry_after: int | None = None
     is_late: bool = False
+
+    def __post_init__(self) -> None:
+        if self.verb not in (None, *VERBS):
+            raise ValueError(f"{self.verb} is no verb of Kubernetes; use one of {', '.join(VERBS)}")
 
     def concerns(self, verb: str, path: str) -> bool:
         return self.times > 0 and self.verb in (None, verb) and (self.path_contains or "") in path
@@ -31,7 +37,10 @@ class Trouble:
         self._lock = threading.Lock()
 
     def meet(self, verb: str, path: str, authorization: str) -> bool:
-        """Let a request have its trouble; return whether its answer arrives. Raise Refusal or ConnectionAbortedError where it is not carried out."""
+        """Let a request have its trouble; return whether its answer arrives.
+
+        Raise Refusal or ConnectionAbortedError where it is not to be carried out.
+        """
         self.closing.wait(self.seconds)
         if authorization != f"Bearer {self.token}":
             raise Refusal(401, "Unauthorized")

@@ -1,7 +1,9 @@
-"""What the API server refuses to store: what the official schemas do not know (strictly, oldest and newest version), and what they cannot say.
+"""What the API server refuses to store: what the official schemas (oldest and newest, strictly) do not know or cannot say.
 
-The rules beside the schemas are those of Kubernetes' own validation that a Job, its pods or its Service can break. Fields that exist but that this
-server does not act upon are refused with 501, so that no test passes because something was ignored.
+The rules beside the schemas are those of Kubernetes' own validation that a Job, its pods or its Service can break. Fields that
+exist but that this server does not act upon are refused with 501, so that no test passes because something was ignored. Accepted
+and ignored are only those that say where a pod may run and with which rights: node selector, affinity, tolerations, priority
+class, service account, security context.
 """
 
 import re
@@ -20,7 +22,9 @@ DNS_1035_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 DNS_SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+LOWER_CASE = "must consist of lower case alphanumeric characters or '-'"
 LONGEST_ANNOTATIONS = 256 * 1024
+IMMUTABLE = "field is immutable"
 UNSERVED_JOB = ("backoffLimitPerIndex", "maxFailedIndexes", "successPolicy", "managedBy", "manualSelector")
 UNSERVED_POD = ("initContainers", "ephemeralContainers", "schedulingGates", "resourceClaims", "hostAliases")
 UNSERVED_CONTAINER = ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "restartPolicy", "volumeDevices")
@@ -55,12 +59,16 @@ def validate_update(plural: str, before: Object, after: Object) -> None:
     """Raise Refusal (422) where an object changes in what may not change."""
     errors = []
     if plural == "jobs":
+<<<<<<< HEAD
         errors = [
             f"spec.{key}: field is immutable" for key in FIXED_JOB_FIELDS if before["spec"].get(key) != after["spec"].get(key)
         ]
+=======
+        errors = [f"spec.{key}: {IMMUTABLE}" for key in FIXED_JOB_FIELDS if before["spec"].get(key) != after["spec"].get(key)]
+>>>>>>> wt-S
         is_waiting = before["spec"].get("suspend") and not before.get("status", {}).get("startTime")
         if _fixed_template(before, is_waiting) != _fixed_template(after, is_waiting):
-            errors.append("spec.template: field is immutable")
+            errors.append(f"spec.template: {IMMUTABLE}")
     elif plural == "pods" and before["spec"] != after["spec"]:
         errors = ["spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image` and the like"]
     if errors:
@@ -76,16 +84,17 @@ def _fixed_template(job: Object, is_waiting: bool) -> Object:
 
 def _refused(plural: str, one: Object, errors: list[str]) -> Refusal:
     message = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
-    return invalid(KINDS[plural].name, str(one["metadata"].get("name")), message)
+    name = one["metadata"].get("name") if isinstance(one["metadata"], Mapping) else None
+    return invalid(KINDS[plural].name, str(name), message)
 
 
 def _metadata(plural: str, metadata: Mapping[str, Any], where: str) -> Errors:
     name = str(metadata.get("name", ""))
     if plural == "services":
         if not DNS_1035_LABEL.fullmatch(name):
-            yield f"{where}.name: Invalid value: {name!r}: a DNS-1035 label must consist of lower case alphanumeric characters or '-'"
+            yield f"{where}.name: Invalid value: {name!r}: a DNS-1035 label {LOWER_CASE}"
     elif not DNS_SUBDOMAIN.fullmatch(name):
-        yield f"{where}.name: Invalid value: {name!r}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'"
+        yield f"{where}.name: Invalid value: {name!r}: a lowercase RFC 1123 subdomain {LOWER_CASE} or '.'"
     yield from _labels(metadata, where)
     for owner in metadata.get("ownerReferences", []):
         if not owner["uid"]:
@@ -96,7 +105,7 @@ def _labels(metadata: Mapping[str, Any], where: str) -> Errors:
     for key, value in metadata.get("labels", {}).items():
         yield from _qualified_name(key, f"{where}.labels")
         if not LABEL_VALUE.fullmatch(value):
-            yield f"{where}.labels: Invalid value: {value!r}: a valid label must be at most 63 characters, alphanumeric at both ends"
+            yield f"{where}.labels: Invalid value: {value!r}: a valid label must be at most 63 characters, alphanumeric at the ends"
     annotations = metadata.get("annotations", {})
     for key in annotations:
         yield from _qualified_name(key.lower(), f"{where}.annotations")
@@ -142,7 +151,7 @@ def _failure_policy(spec: Mapping[str, Any]) -> Errors:
     for index, rule in enumerate(policy["rules"]):
         where = f"spec.podFailurePolicy.rules[{index}]"
         if rule["action"] not in ("Ignore", "FailJob", "Count"):
-            yield f'{where}.action: Unsupported value: "{rule["action"]}": supported values: "Count", "FailIndex", "FailJob", "Ignore"'
+            yield f'{where}.action: Unsupported value: "{rule["action"]}": supported values: "Count", "FailJob", "Ignore"'
         if ("onExitCodes" in rule) == ("onPodConditions" in rule):
             yield f"{where}: Invalid value: specifying exactly one of OnExitCodes and OnPodConditions is required"
         if codes := rule.get("onExitCodes"):
@@ -155,7 +164,7 @@ def _failure_policy(spec: Mapping[str, Any]) -> Errors:
 def _exit_codes(codes: Mapping[str, Any], where: str, containers: set[str]) -> Errors:
     values = codes["values"]
     if codes.get("containerName", next(iter(containers))) not in containers:
-        yield f"{where}.containerName: Invalid value: {codes['containerName']!r}: must be one of the container or initContainer names in the pod template"
+        yield f"{where}.containerName: Invalid value: must be one of the container names in the pod template"
     if codes["operator"] not in ("In", "NotIn"):
         yield f'{where}.operator: Unsupported value: "{codes["operator"]}"'
     if not values or values != sorted(set(values)):
@@ -177,7 +186,7 @@ def _pod_spec(spec: Mapping[str, Any], where: str, *, in_job: bool) -> Errors:
     _refuse_unserved(spec, UNSERVED_POD, "a pod's")
     for key in ("hostname", "subdomain"):
         if key in spec and not DNS_LABEL.fullmatch(spec[key]):
-            yield f"{where}.{key}: Invalid value: {spec[key]!r}: a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'"
+            yield f"{where}.{key}: Invalid value: {spec[key]!r}: a lowercase RFC 1123 label {LOWER_CASE}"
     yield from _unique([one["name"] for one in spec["containers"]], f"{where}.containers")
     volumes = [one["name"] for one in spec.get("volumes", [])]
     yield from _unique(volumes, f"{where}.volumes")
@@ -203,7 +212,7 @@ def _container(container: Mapping[str, Any], where: str, volumes: set[str]) -> E
         raise Refusal(501, "this server knows no images, hence no container without a command")
     for variable in container.get("env", []):
         if not VARIABLE.fullmatch(variable["name"]):
-            yield f"{where}.env.name: Invalid value: {variable['name']!r}: a valid environment variable name must consist of alphabetic characters, digits, '_', '-' or '.'"
+            yield f"{where}.env.name: Invalid value: {variable['name']!r}: not a valid environment variable name"
         yield from _value_from(variable, where)
     for source in container.get("envFrom", []):
         if "secretRef" not in source:
@@ -267,7 +276,7 @@ def _unique(names: list[str], where: str) -> Errors:
     if not where.endswith("volumeMounts"):
         for name in names:
             if not DNS_LABEL.fullmatch(name):
-                yield f"{where}.name: Invalid value: {name!r}: a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'"
+                yield f"{where}.name: Invalid value: {name!r}: a lowercase RFC 1123 label {LOWER_CASE}"
 
 
 def _refuse_unserved(spec: Mapping[str, Any], fields: tuple[str, ...], whose: str) -> None:

@@ -1,7 +1,7 @@
-"""A pod's volumes as folders of this machine: an emptyDir is a temporary one, a claim and a hostPath are the folder they name, a Secret is its files.
+"""A pod's volumes as folders: an emptyDir a temporary one, a claim and a hostPath the one they name, a Secret its files.
 
-Nothing can be mounted for a plain process. A mount path inside the server's own folder becomes a link to the volume while the pod lives, so that it is
-right wherever it is written down; any other mount path is replaced where the container is told it (`pod_spec.py`).
+Nothing can be mounted for a plain process. A mount path inside the test's own folder becomes a link to the volume while the pod
+lives, so that it is right wherever it is written down; any other one is replaced where the container is told it (`pod_spec.py`).
 """
 
 import os

@@ -8,7 +8,7 @@ from definemed_pipeline_tests.kubernetes_server.refusals import Refusal
 from definemed_pipeline_tests.kubernetes_server.selection import Matcher
 from definemed_pipeline_tests.kubernetes_server.store import KINDS, Change, Object, Store
 
-SECONDS_BETWEEN_LOOKS = 0.5  # for a client that has hung up
+SECONDS_BETWEEN_LOOKS = 0.2  # for a client that has hung up
 Event = dict[str, Any]
 
 
