@@ -175,16 +175,8 @@ class Connection(BaseHTTPRequestHandler):
         if found is None or plural not in KINDS or KINDS[plural].api_version != found["version"]:
             raise Refusal(404, "the server could not find the requested resource")
         namespace, name, part = found["namespace"], found["name"], found["part"] or ""
-<<<<<<< HEAD
-        api, is_selected = (
-            self.server.cluster.api,
-            matcher(plural, query.get("labelSelector", ""), query.get("fieldSelector", "")),
-        )
-        options = {**query, **body} if isinstance(body, dict) else dict(query)
-=======
         is_selected = matcher(plural, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         api, options = self.server.cluster.api, {**query, **body}
->>>>>>> wt-S
         if "gracePeriodSeconds" in options:
             options["gracePeriodSeconds"] = int(options["gracePeriodSeconds"])
         deeds: dict[tuple[str, str], Callable[[], Object | Callable[[], None] | None]] = {

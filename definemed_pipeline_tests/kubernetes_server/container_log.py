@@ -50,11 +50,7 @@ class ContainerLog:
     def lines(
         self, *, since: str = "", tail: int | None = None, follow: bool = False, is_cut: Callable[[], bool] = bool
     ) -> Iterator[Line]:
-<<<<<<< HEAD
-        """Yield the lines from a time on, or the last ones; with `follow` also those to come, until the container ends or the reader is cut off."""
-=======
         """Yield the lines from a time on, or the last ones; with `follow` also those to come, until the container ends."""
->>>>>>> wt-S
         with self.path.open("rb") as file:
             earlier = [line for line in self._read(file) if line.stamp >= since]
             yield from earlier if tail is None else deque(earlier, maxlen=tail)

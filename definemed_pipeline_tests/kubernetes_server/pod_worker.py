@@ -132,14 +132,8 @@ class PodWorker(threading.Thread):
         for name, container in self.containers.items():
             container.wait()
             ended = {"exitCode": container.exit_code, "reason": container.reason, "finishedAt": self.kubelet.clock.stamp()}
-<<<<<<< HEAD
-            self._states[name] = {
-                "terminated": {**self._states[name].get("running", self._states[name].get("terminated", {})), **ended}
-            }
-=======
             begun = self._states[name].get("running") or self._states[name].get("terminated", {})
             self._states[name] = {"terminated": {**begun, **ended}}
->>>>>>> wt-S
 
     def _start(self, name: str, container: Container, told: Told) -> None:
         environment = told.environment()

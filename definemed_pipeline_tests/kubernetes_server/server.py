@@ -58,14 +58,8 @@ class KubernetesServer(FaultyCluster):
 
     def count_requests(self, verb: str | None = None, path_contains: str = "") -> int:
         """Return how many requests there were, of one verb or with some word in the path."""
-<<<<<<< HEAD
-        return sum(
-            count for (asked, path), count in self.requests.copy().items() if verb in (None, asked) and path_contains in path
-        )
-=======
         asked = self.requests.copy().items()
         return sum(count for (one, path), count in asked if verb in (None, one) and path_contains in path)
->>>>>>> wt-S
 
     def fail_requests(
         self,

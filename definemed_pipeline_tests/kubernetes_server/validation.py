@@ -59,13 +59,7 @@ def validate_update(plural: str, before: Object, after: Object) -> None:
     """Raise Refusal (422) where an object changes in what may not change."""
     errors = []
     if plural == "jobs":
-<<<<<<< HEAD
-        errors = [
-            f"spec.{key}: field is immutable" for key in FIXED_JOB_FIELDS if before["spec"].get(key) != after["spec"].get(key)
-        ]
-=======
         errors = [f"spec.{key}: {IMMUTABLE}" for key in FIXED_JOB_FIELDS if before["spec"].get(key) != after["spec"].get(key)]
->>>>>>> wt-S
         is_waiting = before["spec"].get("suspend") and not before.get("status", {}).get("startTime")
         if _fixed_template(before, is_waiting) != _fixed_template(after, is_waiting):
             errors.append(f"spec.template: {IMMUTABLE}")
