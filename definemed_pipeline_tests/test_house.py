@@ -44,7 +44,9 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-LIGHT = [path for path in MODULES if room_of(path) in ("training", "artifacts", "payload", "pod", "settings", "errors", "model_folder")]
+LIGHT = [
+    path for path in MODULES if room_of(path) in ("training", "artifacts", "payload", "pod", "settings", "errors", "model_folder")
+]
 
 
 def imports_of(path: Path) -> set[str]:

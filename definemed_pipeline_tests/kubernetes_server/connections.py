@@ -29,7 +29,7 @@ PATH = re.compile(
 VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
 LARGEST_BODY = 3 * 1024 * 1024
 SECONDS_A_WATCH_LASTS = 1800.0
-TRUE = ("true", "1")
+FALSE = (None, "false", "0")  # of a query's switch; anything else, of whatever case, is true, as Kubernetes has it
 VERSION: Object = {
     "major": NEWEST.partition(".")[0],
     "minor": NEWEST.partition(".")[2],
@@ -149,7 +149,7 @@ class Connection(BaseHTTPRequestHandler):
             return "deletecollection" if verb == "delete" and is_collection else verb
         if not is_collection:
             return "get"
-        return "watch" if query.get("watch") in TRUE else "list"
+        return "watch" if query.get("watch") not in FALSE else "list"
 
     def _body(self) -> Any:
         length = int(self.headers.get("Content-Length") or 0)
@@ -205,7 +205,7 @@ class Connection(BaseHTTPRequestHandler):
                 is_selected,
                 version=query.get("resourceVersion", ""),
                 seconds=float(query.get("timeoutSeconds") or SECONDS_A_WATCH_LASTS),
-                bookmarks=query.get("allowWatchBookmarks") in TRUE,
+                bookmarks=query.get("allowWatchBookmarks") not in FALSE,
                 is_cut=self._is_cut,
             )
             for event in events:
@@ -221,13 +221,13 @@ class Connection(BaseHTTPRequestHandler):
         elif "sinceTime" in query:
             since = cluster.clock.stamp(seconds_of(query["sinceTime"]) - cluster.clock.now()).rstrip("Z")
         tail = int(query["tailLines"]) if "tailLines" in query else None
-        has_stamps = query.get("timestamps") in TRUE
+        has_stamps = query.get("timestamps") not in FALSE
 
         def send() -> None:
             with self.server.connected(self.connection, LOGS):
                 self._begin_stream("text/plain")
                 is_new_line = True
-                for line in log.lines(since=since, tail=tail, follow=query.get("follow") in TRUE, is_cut=self._is_cut):
+                for line in log.lines(since=since, tail=tail, follow=query.get("follow") not in FALSE, is_cut=self._is_cut):
                     stamp = f"{line.stamp} ".encode() if has_stamps and is_new_line else b""
                     self._stream(stamp + line.text + (b"\n" if line.is_whole else b""))
                     is_new_line = line.is_whole

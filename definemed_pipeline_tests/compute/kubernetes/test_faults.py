@@ -300,7 +300,7 @@ def test_cut_connections_are_waited_out(world: World) -> None:
 
 
 def test_a_creation_whose_answer_is_lost_makes_one_job(world: World) -> None:
-    world.server.drop_connections(1, verb="POST", path_contains="/jobs", after_the_deed=True)
+    world.server.drop_connections(1, verb="create", path_contains="/jobs", after_the_deed=True)
     world.let_go()
     assert_succeeded(world, world.start().result(SECONDS))
     assert len(world.begun()) == 1
