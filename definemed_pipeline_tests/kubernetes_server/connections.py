@@ -29,7 +29,7 @@ PATH = re.compile(
 VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
 LARGEST_BODY = 3 * 1024 * 1024
 SECONDS_A_WATCH_LASTS = 1800.0
-FALSE = (None, "false", "0")  # of a query's switch; anything else, of whatever case, is true, as Kubernetes has it
+FALSE = (None, "false", "False", "0")  # of a switch in a query; anything else is true, as Kubernetes has it
 VERSION: Object = {
     "major": NEWEST.partition(".")[0],
     "minor": NEWEST.partition(".")[2],
