@@ -120,6 +120,7 @@ class Connection(BaseHTTPRequestHandler):
         cluster = self.server.cluster
         with cluster.store.changed:
             cluster.requests[verb, url.path] += 1
+        is_answered = True
         try:
             body = self._body()
             is_answered = cluster.trouble.meet(verb, url.path, self.headers.get("Authorization", ""))
@@ -131,15 +132,21 @@ class Connection(BaseHTTPRequestHandler):
             else:
                 answer()
         except Refusal as refusal:
-            self._send(refusal.code, refusal.status, refusal.retry_after)
+            if is_answered:
+                self._send(refusal.code, refusal.status, refusal.retry_after)
+            else:
+                self._break_off()
         except ConnectionAbortedError:
-            _hang_up({self.connection})
-            self.close_connection = True
+            self._break_off()
         except OSError:
             raise
         except Exception as error:
             cluster.fail(error)
             raise
+
+    def _break_off(self) -> None:
+        _hang_up({self.connection})
+        self.close_connection = True
 
     def _verb(self, query: Mapping[str, str], found: re.Match[str] | None) -> str:
         """Return the verb as Kubernetes' own audit log has it."""

@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 
 from definemed_pipeline_tests.kubernetes_server.store import Object
@@ -29,6 +30,7 @@ class Addresses:
     """What names of pods and their ports stand for on this machine."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._ports: dict[str, int] = {}
 
     def told(self, value: str, pod: Object) -> str:
@@ -43,11 +45,12 @@ class Addresses:
         if port is None:
             return "127.0.0.1"
         key = f"{namespace}/{host}:{port}"
-        if key not in self._ports:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self._ports[key] = probe.getsockname()[1]
-        return f"127.0.0.1:{self._ports[key]}"
+        with self._lock:
+            if key not in self._ports:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", 0))
+                    self._ports[key] = probe.getsockname()[1]
+            return f"127.0.0.1:{self._ports[key]}"
 
 
 class Told:

@@ -263,6 +263,11 @@ def test_a_connection_may_break_before_or_after_the_deed(server, kubernetes, aft
     assert len(server.jobs()) == after_the_deed
 
 
+def test_a_fault_of_a_verb_that_does_not_exist_is_a_mistake_of_the_test(server):
+    with pytest.raises(ValueError, match="POST is no verb of Kubernetes"):
+        server.drop_connections(verb="POST")
+
+
 def test_trouble_ends(server, kubernetes):
     server.fail_requests(503, times=1000)
     server.slow(60)
