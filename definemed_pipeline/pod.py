@@ -1,15 +1,20 @@
 """A payload's side of the channel to Dagster where it runs in a pod: through the lake, since a pod's logs vanish with the pod.
 
-    <lake>/.payloads/<channel>/context.json          what Dagster tells: the spec in its extras
+    <lake>/.payloads/<channel>/context.json                  what Dagster tells: the spec in its extras
     <lake>/.payloads/<channel>/<start>-<pod>/messages/…      Pipes messages, of the first node only
     <lake>/.payloads/<channel>/<start>-<pod>/log/…           standard output and error, beside the real ones
 
-A Job has one channel, its pods share it. The launcher's side is `compute/kubernetes/channel.py`. Needs dagster-pipes, fsspec and the standard library only.
+A pod's command is `python -m definemed_pipeline.pod MODULE`. It starts the payload as its child, so that the last words of one that crashes are kept,
+and passes on signals and the exit status. A Job has one channel, its pods share it; the launcher's side is `compute/kubernetes/channel.py`. Needs
+dagster-pipes, fsspec and the standard library only.
 """
 
 import codecs
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +41,7 @@ POD = "DEFINEMED_POD"  # this pod's name; set where a payload runs in one
 NODES = "DEFINEMED_NODES"  # how many nodes work together
 NODE = "DEFINEMED_NODE"  # which of them this is; 0 builds and publishes, the others help
 MEETING_POINT = "DEFINEMED_MEETING_POINT"  # host and port on node 0 where their processes find each other
+WRITER = "DEFINEMED_WRITER"  # by which name this pod writes into its channel
 SECONDS_FOR_THE_REST = 5.0
 
 
@@ -51,16 +57,42 @@ def leads() -> bool:
 
 @contextmanager
 def open_channel() -> Iterator[PipesContext]:
-    """Open the channel to Dagster for as long as the payload runs; what it prints is kept in the lake too."""
-    params = PipesEnvVarParamsLoader().load_messages_params()
-    begun = int(time.time())  # names sort by it, so that the messages of a pod and its replacement are read in order
-    store, folder = Store(params["lake"]), f"{PAYLOADS}/{params['channel']}/{begun}-{os.environ[POD]}"
-    with (
-        ChunkWriter(store, f"{folder}/log") as log,
-        _output_copied_to(log),
-        open_dagster_pipes(context_loader=_LakeContextLoader(), message_writer=_LakeMessageWriter(folder)) as pipes,
-    ):
+    """Open the payload's channel to Dagster."""
+    with open_dagster_pipes(context_loader=_LakeContextLoader(), message_writer=_LakeMessageWriter()) as pipes:
         yield pipes
+
+
+def main() -> None:
+    """Run a payload to its end, and keep what it prints."""
+    params = PipesEnvVarParamsLoader().load_messages_params()
+    os.environ[WRITER] = f"{int(time.time())}-{os.environ[POD]}"  # names sort by it, so that a pod is read before its replacement
+    payload = subprocess.Popen(
+        [sys.executable, "-m", sys.argv[1]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: payload.send_signal(number))
+    with ChunkWriter(Store(params["lake"]), _folder(params, "log")) as log:
+        copier = threading.Thread(target=_copy, args=(payload, log), daemon=True)
+        copier.start()
+        status = payload.wait()
+        copier.join(SECONDS_FOR_THE_REST)  # a child that outlives the payload may hold the other end
+    sys.exit(status if status >= 0 else 128 - status)
+
+
+def _folder(params: PipesParams, kind: str) -> str:
+    return f"{PAYLOADS}/{params['channel']}/{os.environ[WRITER]}/{kind}"
+
+
+def _copy(payload: "subprocess.Popen[bytes]", log: ChunkWriter) -> None:
+    """Copy what a payload and its children print, in whatever language they are written, to the lake and to where a pod's log comes from."""
+    assert payload.stdout is not None
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while data := os.read(payload.stdout.fileno(), 1 << 16):
+        os.write(1, data)
+        log.write(decoder.decode(data))
 
 
 class _LakeContextLoader(PipesContextLoader):
@@ -75,15 +107,12 @@ class _LakeContextLoader(PipesContextLoader):
 
 
 class _LakeMessageWriter(PipesMessageWriter["_LakeMessageChannel"]):
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
     @contextmanager
     def open(self, params: PipesParams) -> Iterator["_LakeMessageChannel"]:
         if not leads():
             yield _LakeMessageChannel(None)
             return
-        with ChunkWriter(Store(params["lake"]), f"{self.folder}/messages") as chunks:
+        with ChunkWriter(Store(params["lake"]), _folder(params, "messages")) as chunks:
             yield _LakeMessageChannel(chunks)
 
 
@@ -96,26 +125,5 @@ class _LakeMessageChannel(PipesMessageWriterChannel):
             self.chunks.write(json.dumps(message) + "\n")
 
 
-@contextmanager
-def _output_copied_to(chunks: ChunkWriter) -> Iterator[None]:
-    """Copy what this process and its children print, in whatever language they are written, to the lake and on to where it went before."""
-    out, error = os.dup(1), os.dup(2)
-    read_end, write_end = os.pipe()
-    os.dup2(write_end, 1)
-    os.dup2(write_end, 2)
-    os.close(write_end)
-    copier = threading.Thread(target=_copy, args=(read_end, out, chunks), daemon=True)
-    copier.start()
-    try:
-        yield
-    finally:
-        os.dup2(out, 1)
-        os.dup2(error, 2)
-        copier.join(SECONDS_FOR_THE_REST)  # a child that outlives the payload may hold the other end
-
-
-def _copy(read_end: int, out: int, chunks: ChunkWriter) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    while data := os.read(read_end, 1 << 16):
-        os.write(out, data)
-        chunks.write(decoder.decode(data))
+if __name__ == "__main__":
+    main()

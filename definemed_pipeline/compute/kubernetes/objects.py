@@ -161,7 +161,7 @@ def _pod_spec(work: Work, name: str, pod: PodSettings, environment: Mapping[str,
         "name": CONTAINER,
         "image": pod.image,
         "imagePullPolicy": pod.image_pull_policy,
-        "command": ["python", "-m", work.module],
+        "command": ["python", "-m", "definemed_pipeline.pod", work.module],
         "env": [
             {"name": POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             *({"name": key, "value": value} for key, value in sorted(told.items())),

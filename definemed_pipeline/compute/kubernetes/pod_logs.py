@@ -79,9 +79,16 @@ class PodLogs:
             for data in response.stream():
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
-                    stamp, _, text = line.decode("utf-8", "replace").partition(" ")
-                    yield stamp, text
+                    yield _stamped(line)
+            if rest:  # last words without a line's end
+                yield _stamped(rest)
         finally:
             with self._lock:
                 self._open.discard(response)
             response.close()
+
+
+def _stamped(line: bytes) -> tuple[str, str]:
+    """Split a line of a log into its time, which sorts as text, and what was said."""
+    stamp, _, text = line.decode("utf-8", "replace").partition(" ")
+    return stamp, text

@@ -16,6 +16,7 @@ import pytest
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.compute.kubernetes.settings import BUILT_IN
+from definemed_pipeline.compute.kubernetes.state import Snapshot, describe
 from definemed_pipeline_tests.kubernetes_server import KubernetesServer
 
 SECONDS = 30
@@ -113,10 +114,7 @@ class World:
 
     def assert_nothing_is_left(self) -> None:
         """Finished Jobs go by their time to live, with their pods; nothing else may be there."""
-        living = [
-            job for job in self.server.jobs() if "completionTime" not in job["status"] and not job["status"].get("conditions")
-        ]
-        assert not living
+        self.server.wait_for(lambda: all(describe(Snapshot(job)).is_over for job in self.server.jobs()))
         self.server.skew_clock(BUILT_IN.ttl_seconds_after_finished + 1)
         self.server.wait_for(lambda: not self.server.jobs() and not self.server.pods() and not self.server.services())
 
