@@ -63,14 +63,14 @@ def asking(port: int) -> Ask:
     return query
 
 
-def launch_forced_backfill(ask: Ask, assets: Sequence[str], partition: str) -> str:
-    """Launch a backfill that rebuilds assets of one partition, as the page of an asset does; return its id."""
+def launch_forced_backfill(ask: Ask, assets: Sequence[str], *partitions: str) -> str:
+    """Launch a backfill that rebuilds assets of some partitions, as the page of an asset does; return its id."""
     launched = ask(
         """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
              __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
         p={
             "assetSelection": [{"path": [asset]} for asset in assets],
-            "partitionNames": [partition],
+            "partitionNames": list(partitions),
             "tags": [{"key": "definemed/force", "value": "true"}],
         },
     )["launchPartitionBackfill"]

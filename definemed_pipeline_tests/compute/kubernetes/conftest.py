@@ -27,8 +27,9 @@ class World:
 
     def __init__(self, folder: Path, server: KubernetesServer, instance: dg.DagsterInstance) -> None:
         self.folder, self.server, self.instance = folder, server, instance
-        self.lake, self.gate = folder / "lake", folder / "gate"
-        self.gate.mkdir()
+        self.lake, self.scratch, self.gate = (folder / name for name in ("lake", "scratch", "gate"))
+        for path in (self.scratch, self.gate):
+            path.mkdir()
         self.runs = ThreadPoolExecutor(4)
         self.futures: list[Future[dg.ExecuteInProcessResult]] = []
         self.workers: list[subprocess.Popen[str]] = []
@@ -38,9 +39,10 @@ class World:
         pod = {
             "environment": {"TEST_ENDING": config.pop("process_ending", "")},
             "grace_seconds": 5,
+            "scratch": str(self.scratch),
             "volumes": {
-                "lake": {"mount_path": str(self.lake), "source": {"hostPath": {"path": str(self.lake)}}},
-                "scratch": {"mount_path": "/scratch", "source": {"persistentVolumeClaim": {"claimName": "scratch"}}},
+                path.name: {"mount_path": str(path), "source": {"hostPath": {"path": str(path)}}}
+                for path in (self.lake, self.scratch)
             },
             **config.pop("pod", {}),
         }
@@ -129,8 +131,6 @@ class Worker:
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
     with KubernetesServer(tmp_path) as server:
-        server.claims["scratch"] = tmp_path / "scratch"
-        (tmp_path / "scratch").mkdir()
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
         yield server
 

@@ -5,6 +5,7 @@ Its checkpoint is a file of steps, so that a replaced pod can be seen going on w
 
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.chunks import ChunkWriter
 from definemed_pipeline.errors import StoppedError, UserError
 from definemed_pipeline.payload import run_payload
+from definemed_pipeline.pod import MEETING_POINT, NODES, leads
 from definemed_pipeline.settings import settings
 
 MODULE = "definemed_pipeline_tests.compute.kubernetes.steps"
@@ -34,6 +36,7 @@ def take_steps(draft: Draft[Steps]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     draft.report(f"step {len(steps.read_text().split())} begun")
     print(f"at work for {draft.identity.partition}", flush=True)
+    meet_the_other_nodes()
     with (gate / "begun").open("a") as begun:
         begun.write(f"{os.environ['DEFINEMED_POD']}\n")
     while not (gate / "go").exists():
@@ -46,6 +49,24 @@ def take_steps(draft: Draft[Steps]) -> None:
         print("a library said something before it fell", flush=True)
         os._exit(3)
     draft.write_json("steps.json", {"gate": "passed"})
+
+
+def meet_the_other_nodes() -> None:
+    """Shake hands at the meeting point, as torchrun does: node 0 waits there, the others come."""
+    if NODES not in os.environ:
+        return
+    host, _, port = os.environ[MEETING_POINT].rpartition(":")
+    if leads():
+        with socket.create_server((host, int(port))) as place:
+            for _ in range(int(os.environ[NODES]) - 1):
+                place.accept()[0].close()
+        return
+    while True:
+        try:
+            socket.create_connection((host, int(port))).close()
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,28 @@ def test_a_force_rebuilds_by_a_job_of_its_own(world: World) -> None:
     assert len(world.begun()) == 2
 
 
+def test_several_nodes_meet_and_one_of_them_publishes(world: World) -> None:
+    running = world.start(pod={"nodes": 3})
+    world.wait_until_begun(3)
+    (service,) = world.server.services()
+    assert service["metadata"]["name"] == job(world)
+    world.let_go()
+    assert_succeeded(world, running.result(SECONDS))
+    assert len([line for line in world.told() if "built thing version" in line]) == 1
+    assert len(list(world.lake.glob(".payloads/*/*/*/log"))) == 3
+    assert len(list(world.lake.glob(".payloads/*/*/*/messages"))) == 1
+
+
+def test_a_node_that_is_taken_away_is_replaced_and_they_meet_again(world: World) -> None:
+    running = world.start(pod={"nodes": 2, "backoff_limit": 2})
+    world.wait_until_begun(2)
+    for pod in world.begun():
+        world.server.evict(pod)
+    world.wait_until_begun(4)
+    world.let_go()
+    assert_succeeded(world, running.result(SECONDS))
+
+
 # --- it cannot start ---
 
 
