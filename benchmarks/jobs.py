@@ -1,7 +1,7 @@
 """Payloads as Kubernetes Jobs: what the path costs beside local processes, and whether hundreds of Jobs under random faults all end right.
 
-    python benchmarks/jobs.py --json OUT                     overhead on the demo, and a soak of 200 Jobs
-    python benchmarks/jobs.py --skip-overhead --jobs 50 --json OUT
+    PYTHONPATH=$PWD python benchmarks/jobs.py --json OUT                     overhead on the demo, and a soak of 200 Jobs
+    PYTHONPATH=$PWD python benchmarks/jobs.py --skip-overhead --jobs 50 --json OUT
 
 The cluster is the tests' API server: its scheduling, image pulls and network cost nothing, so `overhead_s` is what this project adds (claim, watches,
 messages and logs through the lake, a pod's first process), not what a cluster adds.

@@ -20,10 +20,20 @@ SECONDS_BETWEEN_LOOKS = 0.5
 class Claim:
     """The Job of this work: made now, or found."""
 
-    job: str
-    channel: str
+    job: Object
     attempt: int
     is_found: bool
+
+    @property
+    def name(self) -> str:
+        name: str = self.job["metadata"]["name"]
+        return name
+
+    @property
+    def channel(self) -> str:
+        """The folder of the lake in which its messages are."""
+        channel: str = self.job["metadata"]["annotations"][CHANNEL]
+        return channel
 
 
 def claim(cluster: Cluster, work: Work, create: Callable[[int], Object], *, tell: Callable[[str], object]) -> Claim:
@@ -32,12 +42,12 @@ def claim(cluster: Cluster, work: Work, create: Callable[[int], Object], *, tell
         name = work.job_name(attempt)
         while (job := _present(cluster, name, tell)) is None:
             try:
-                return _claim(create(attempt), attempt, is_found=False)
+                return Claim(job=create(attempt), attempt=attempt, is_found=False)
             except ConflictError:  # somebody was first
                 continue
         if not _is_done_with(job, work):
             _take_over(cluster, work, job)
-            return _claim(job, attempt, is_found=True)
+            return Claim(job=job, attempt=attempt, is_found=True)
     raise AssertionError
 
 
@@ -72,8 +82,3 @@ def _take_over(cluster: Cluster, work: Work, job: Object) -> None:
         owners = [*owners, cluster.owner]
     labels = {RUN: as_label(work.run_id), ROOT_RUN: as_label(work.root_run_id)}
     cluster.annotate(job["metadata"]["name"], labels=labels, ownerReferences=owners)
-
-
-def _claim(job: Object, attempt: int, *, is_found: bool) -> Claim:
-    metadata = job["metadata"]
-    return Claim(job=metadata["name"], channel=metadata["annotations"][CHANNEL], attempt=attempt, is_found=is_found)

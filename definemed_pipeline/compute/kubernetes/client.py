@@ -10,6 +10,7 @@ import dataclasses
 import secrets
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -24,7 +25,7 @@ from definemed_pipeline.compute.kubernetes.cluster import Cluster, ConflictError
 from definemed_pipeline.compute.kubernetes.doorbell import Doorbell
 from definemed_pipeline.compute.kubernetes.objects import CHANNEL, Object, Work, job_object, service_object
 from definemed_pipeline.compute.kubernetes.pod_logs import PodLogs
-from definemed_pipeline.compute.kubernetes.settings import KubernetesSettings
+from definemed_pipeline.compute.kubernetes.settings import KubernetesSettings, PodSettings
 from definemed_pipeline.compute.kubernetes.state import Failure, Snapshot, State, describe, exit_status, is_bad_input
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import Spec
@@ -44,96 +45,105 @@ class KubernetesCompute:
 
     def run(self, context: dg.AssetExecutionContext, module: str, spec: Spec) -> None:
         """Run a payload to its end. Raise dagster.Failure: final where a new try is of no use, retryable otherwise."""
-        work = _work(context, module, spec)
-        store = Store(spec.lake)
+        try:
+            with Cluster.connected(self.settings) as cluster:
+                self._run(context, cluster, module, spec)
+        except UnreachableError as error:
+            raise dg.Failure(
+                f"the cluster does not answer: {error}; a Job that was made goes on, and another try finds it"
+            ) from error
+
+    def _run(self, context: dg.AssetExecutionContext, cluster: Cluster, module: str, spec: Spec) -> None:
+        work, store, pod = _work(context, module, spec), Store(spec.lake), self._pod(spec)
         channel = f"{work.job_name(1).rsplit('-', 1)[0]}/{secrets.token_hex(4)}"
         injector, reader = LakeContextInjector(store, channel), LakeMessageReader(store, channel)
-        with Cluster.connected(self.settings) as cluster:
-            with dg.open_pipes_session(
-                context=context, context_injector=injector, message_reader=reader, extras={"spec": self._in_pod(spec).to_json()}
-            ) as session:
-                environment = {**session.get_bootstrap_env_vars(), **thread_limits(self.threads)}
-                found = claim(
-                    cluster,
-                    work,
-                    lambda attempt: self._create(cluster, injector, work, attempt, environment),
-                    tell=context.log.info,
-                )
-                session.report_launched({"extras": {"channel": found.channel}})
-                snapshot, tail = self._followed(context, cluster, found)
-            failure = _judged(snapshot, store, spec, session.get_custom_messages())
-            with contextlib.suppress(UnreachableError):  # then the Job goes by its time to live
-                settle(cluster, found.job, context.run_id)
+        with dg.open_pipes_session(
+            context=context, context_injector=injector, message_reader=reader, extras={"spec": _in_pod(spec, pod).to_json()}
+        ) as session:
+            environment = {**session.get_bootstrap_env_vars(), **thread_limits(self.threads)}
+
+            def create(attempt: int) -> Object:
+                owners = [cluster.owner] if cluster.owner else []
+                job = job_object(work, attempt, pod, queue=self.settings.queue, environment=environment, owners=owners)
+                return _create(cluster, injector, job)
+
+            found = claim(cluster, work, create, tell=context.log.info)
+            if (pod.nodes or 1) > 1:
+                cluster.create_service(service_object(found.job))
+            session.report_launched({"extras": {"channel": found.channel}})
+            snapshot, tail = _followed(context, cluster, found)
+        failure = _judged(snapshot, store, spec, session.get_custom_messages())
+        with contextlib.suppress(UnreachableError):  # then the Job goes by its time to live
+            settle(cluster, found.name, context.run_id)
         if failure is not None:
-            raise self._as_dagster_failure(failure, found, f"{store.url}/{PAYLOADS}/{found.channel}", exit_status(snapshot), tail)
+            metadata: dict[str, Any] = {
+                "job": f"{self.settings.namespace}/{found.name}",
+                "log": dg.MetadataValue.path(f"{store.url}/{PAYLOADS}/{found.channel}"),
+                "tail": dg.MetadataValue.md(f"```\n{tail}\n```"),
+                "exit_status": exit_status(snapshot),
+            }
+            raise dg.Failure(description=failure.text, metadata=metadata, allow_retries=failure.retry)
 
-    def _in_pod(self, spec: Spec) -> Spec:
-        """Return the spec as the pod is to see it."""
-        pod = self._pod(spec)
-        if "://" not in spec.lake and not any(spec.lake.startswith(volume.mount_path) for volume in pod.volumes.values()):
-            raise UserError(
-                f"the lake {spec.lake} is a folder of this machine, which pods do not see; set DEFINEMED_LAKE to an object store (s3://…), or mount it by compute.kubernetes.defaults.volumes"
-            )
-        return dataclasses.replace(spec, scratch=pod.scratch or "")
-
-    def _pod(self, spec: Spec) -> Any:
+    def _pod(self, spec: Spec) -> PodSettings:
         try:
             return self.settings.pod(spec.identities[0].asset)
         except ValueError as error:
             raise UserError(str(error)) from error
 
-    def _create(
-        self, cluster: Cluster, injector: LakeContextInjector, work: Work, attempt: int, environment: dict[str, str]
-    ) -> Object:
-        """Create an attempt's Job, what it reads first; raise ConflictError, and leave nothing, where somebody was faster."""
-        owners = [cluster.owner] if cluster.owner else []
-        pod = self._pod(work.spec)
-        job = job_object(work, attempt, pod, queue=self.settings.queue, environment=environment, owners=owners)
-        job["metadata"]["annotations"][CHANNEL] = injector.channel
-        injector.place()
-        try:
-            made = _insistently(lambda: cluster.create_job(job))
-        except ConflictError:
-            present = cluster.job(work.job_name(attempt))
-            if present is None or present["metadata"]["annotations"].get(CHANNEL) != injector.channel:
-                injector.remove()
-                raise
-            made = present  # ours: the answer to our request had been lost
-        if (pod.nodes or 1) > 1:
-            _insistently(lambda: cluster.create_service(service_object(made)))
-        return made
 
-    def _followed(self, context: dg.AssetExecutionContext, cluster: Cluster, found: Claim) -> tuple[Snapshot, str]:
-        """Follow a Job to its end; return how it stood then, and what its pods said last. Where the run is cancelled delete it."""
-        progress = _Progress(context, found.job)
-        progress.tell(f"{'found at work' if found.is_found else 'created'} (attempt {found.attempt})")
-        try:
-            with Doorbell(cluster, found.job) as bell, PodLogs(cluster) as logs:
-                while True:
-                    snapshot, state = _look(cluster, found.job)
-                    logs.follow(state.running)
-                    progress.tell(state.text)
-                    if state.is_over:
-                        break
-                    if state.stuck and (state.is_hopeless or progress.seconds > SECONDS_UNTIL_STUCK_IS_FAILED):
-                        cluster.delete_job(found.job)
-                        raise dg.Failure(f"Job {found.job}: {state.stuck}", allow_retries=False)
-                    bell.wait()
-            return snapshot, "\n".join(logs.tail)
-        except BaseException:
-            if _is_being_cancelled(context):
-                _delete(cluster, found.job)
-                context.log.info(f"Job {found.job} is deleted, since the run was cancelled")
+def _in_pod(spec: Spec, pod: PodSettings) -> Spec:
+    """Return the spec as the pod is to see it."""
+    mounts = [volume.mount_path for volume in pod.volumes.values()]
+    if "://" not in spec.lake and not any(Path(spec.lake).is_relative_to(mount) for mount in mounts):
+        raise UserError(
+            f"the lake {spec.lake} is a folder of this machine, which pods do not see; "
+            "set DEFINEMED_LAKE to an object store (s3://…), or mount it by compute.kubernetes.defaults.volumes"
+        )
+    return dataclasses.replace(spec, scratch=pod.scratch or "")
+
+
+def _create(cluster: Cluster, injector: LakeContextInjector, job: Object) -> Object:
+    """Create a Job and what it reads first; raise ConflictError, and leave nothing, where somebody was faster."""
+    job["metadata"]["annotations"][CHANNEL] = injector.channel
+    injector.place()
+    try:
+        return cluster.create_job(job)
+    except ConflictError:
+        present = cluster.job(job["metadata"]["name"])
+        if present is None or present["metadata"]["annotations"].get(CHANNEL) != injector.channel:
+            injector.remove()
             raise
+        return present  # ours: the answer to our request had been lost
 
-    def _as_dagster_failure(self, failure: Failure, found: Claim, log: str, status: int | None, tail: str) -> dg.Failure:
-        metadata: dict[str, Any] = {
-            "job": f"{self.settings.namespace}/{found.job}",
-            "log": dg.MetadataValue.path(log),
-            "tail": dg.MetadataValue.md(f"```\n{tail}\n```"),
-            **({} if status is None else {"exit_status": status}),
-        }
-        return dg.Failure(description=failure.text, metadata=metadata, allow_retries=failure.retry)
+
+def _followed(context: dg.AssetExecutionContext, cluster: Cluster, found: Claim) -> tuple[Snapshot, str]:
+    """Follow a Job to its end; return how it stood then, and what its pods said last. Where the run is cancelled delete it."""
+    progress = _Progress(context, found.name)
+    progress.tell(f"{'found at work' if found.is_found else 'created'} (attempt {found.attempt})")
+    try:
+        with Doorbell(cluster, found.name) as bell, PodLogs(cluster) as logs:
+            stuck_since = None
+            while True:
+                snapshot, state = _look(cluster, found.name)
+                logs.follow(state.running)
+                progress.tell(state.text)
+                if state.is_over:
+                    break
+                stuck_since = (stuck_since or time.monotonic()) if state.stuck else None
+                if stuck_since and (state.is_hopeless or time.monotonic() - stuck_since > SECONDS_UNTIL_STUCK_IS_FAILED):
+                    cluster.delete_job(found.name)
+                    raise dg.Failure(f"Job {found.name}: {state.stuck}", allow_retries=False)
+                bell.wait()
+        return snapshot, "\n".join(logs.tail)
+    except dg.Failure:
+        raise
+    except BaseException:
+        if _is_being_cancelled(context):
+            _delete(cluster, found.name)
+            context.log.info(f"Job {found.name} is deleted, since the run was cancelled")
+        else:
+            context.log.info(f"Job {found.name} goes on without this run; whoever is asked for the same work finds it")
+        raise
 
 
 class _Progress:
@@ -141,17 +151,12 @@ class _Progress:
 
     def __init__(self, context: dg.AssetExecutionContext, job: str) -> None:
         self.context, self.job = context, job
-        self.text, self.since, self.begun, self.told = "", datetime.now(UTC), 0.0, 0.0
-
-    @property
-    def seconds(self) -> float:
-        """How long the text has been the same, by this machine's own clock."""
-        return time.monotonic() - self.begun
+        self.text, self.since, self.told = "", datetime.now(UTC), 0.0
 
     def tell(self, text: str) -> None:
         now = time.monotonic()
         if text != self.text:
-            self.text, self.since, self.begun, self.told = text, datetime.now(UTC), now, now
+            self.text, self.since, self.told = text, datetime.now(UTC), now
             self.context.log.info(f"Job {self.job}: {text}")
         elif now - self.told > SECONDS_BETWEEN_REMINDERS:
             self.told = now
@@ -188,15 +193,6 @@ def _judged(snapshot: Snapshot, store: Store, spec: Spec, messages: Any) -> Fail
     if told and is_bad_input(snapshot):
         return Failure(text=told[-1])
     return Failure(text=f"{failure.text}: {told[-1]}" if told else failure.text, retry=failure.retry)
-
-
-def _insistently(request: Any) -> Any:
-    """Send a request until it is answered."""
-    while True:
-        try:
-            return request()
-        except UnreachableError:
-            time.sleep(1)
 
 
 def _is_being_cancelled(context: dg.AssetExecutionContext) -> bool:

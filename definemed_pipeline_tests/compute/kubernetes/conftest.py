@@ -1,6 +1,7 @@
 """A cluster, a lake and a Dagster instance for the tests of Jobs."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from definemed_pipeline.compute.kubernetes.state import Snapshot, describe
 from definemed_pipeline_tests.kubernetes_server import KubernetesServer
 
 SECONDS = 30
+REPOSITORY = Path(__file__).parents[3]
 
 
 class World:
@@ -132,6 +134,7 @@ class Worker:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
     with KubernetesServer(tmp_path) as server:
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))  # for pods
         yield server
 
 

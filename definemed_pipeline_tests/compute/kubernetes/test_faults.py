@@ -312,6 +312,15 @@ def test_errors_of_the_server_are_waited_out(world: World, status: int) -> None:
     assert_succeeded(world, running.result(SECONDS))
 
 
+def test_a_cluster_that_does_not_answer_is_told(world: World) -> None:
+    world.server.drop_connections(1000)
+    run = world.start().result(SECONDS)
+    assert "the cluster does not answer: " in world.failure(run).description
+    world.server.end_trouble()
+    world.let_go()
+    assert_succeeded(world, world.start().result(SECONDS))
+
+
 def test_cut_connections_are_waited_out(world: World) -> None:
     world.server.drop_connections(3)
     running = world.start()
