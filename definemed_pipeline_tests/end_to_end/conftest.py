@@ -23,10 +23,11 @@ PROJECT = HERE.parents[1]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder as slow."""
+    """Mark the tests of this folder as slow, and give them time to wait for the micro graph that another worker builds."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(1500))
 
 
 @dataclass(frozen=True, kw_only=True)
