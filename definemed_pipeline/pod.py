@@ -55,11 +55,9 @@ def leads() -> bool:
     return int(os.environ.get(NODE) or 0) == 0
 
 
-@contextmanager
-def open_channel() -> Iterator[PipesContext]:
-    """Open the payload's channel to Dagster."""
-    with open_dagster_pipes(context_loader=_LakeContextLoader(), message_writer=_LakeMessageWriter()) as pipes:
-        yield pipes
+def open_channel() -> PipesContext:
+    """Open the payload's channel to Dagster; a context manager, which closes it."""
+    return open_dagster_pipes(context_loader=_LakeContextLoader(), message_writer=_LakeMessageWriter())
 
 
 def main() -> None:

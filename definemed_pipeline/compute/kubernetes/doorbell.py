@@ -11,6 +11,7 @@ from types import TracebackType
 from urllib3.exceptions import HTTPError
 
 from definemed_pipeline.compute.kubernetes.cluster import ApiError, Cluster, Response
+from definemed_pipeline.compute.kubernetes.streams import Streams
 from definemed_pipeline.errors import UserError
 
 SECONDS_BETWEEN_WATCHES = 1.0
@@ -21,9 +22,7 @@ class Doorbell:
     """Rings when a Job or one of its pods changes; use as a context manager."""
 
     def __init__(self, cluster: Cluster, job: str) -> None:
-        self._rung, self._closing = threading.Event(), threading.Event()
-        self._lock = threading.Lock()
-        self._open: set[Response] = set()
+        self._rung, self._streams = threading.Event(), Streams()
         watches: tuple[Callable[[str], Response], ...] = (cluster.watch_job, cluster.watch_pods)
         self._threads = [threading.Thread(target=self._listen, args=(watch, job), daemon=True) for watch in watches]
 
@@ -38,29 +37,13 @@ class Doorbell:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._lock:
-            self._closing.set()
-            for response in self._open:
-                response.shutdown()
+        self._streams.hang_up()
         for thread in self._threads:
             thread.join()
 
     def _listen(self, watch: Callable[[str], Response], job: str) -> None:
-        while not self._closing.is_set():
+        while not self._streams.closing.is_set():
             with contextlib.suppress(ApiError, UserError, HTTPError, OSError):  # what is wrong is told by whoever reads the state
-                self._ring_at_every_word(watch(job))
-            self._closing.wait(SECONDS_BETWEEN_WATCHES)
-
-    def _ring_at_every_word(self, response: Response) -> None:
-        with self._lock:
-            if self._closing.is_set():
-                response.close()
-                return
-            self._open.add(response)
-        try:
-            for _ in response.stream():
-                self._rung.set()
-        finally:
-            with self._lock:
-                self._open.discard(response)
-            response.close()
+                for _ in self._streams.read(watch(job)):
+                    self._rung.set()
+            self._streams.closing.wait(SECONDS_BETWEEN_WATCHES)

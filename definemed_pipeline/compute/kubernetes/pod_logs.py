@@ -9,7 +9,8 @@ from types import TracebackType
 
 from urllib3.exceptions import HTTPError
 
-from definemed_pipeline.compute.kubernetes.cluster import ApiError, Cluster, MissingError, Response
+from definemed_pipeline.compute.kubernetes.cluster import ApiError, Cluster, MissingError
+from definemed_pipeline.compute.kubernetes.streams import Streams
 from definemed_pipeline.errors import UserError
 
 SECONDS_BETWEEN_TRIES = 1.0
@@ -24,9 +25,7 @@ class PodLogs:
         self.cluster = cluster
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)  # the last lines of all
         self._threads: dict[str, threading.Thread] = {}
-        self._closing = threading.Event()
-        self._lock = threading.Lock()
-        self._open: set[Response] = set()
+        self._streams = Streams()
 
     def follow(self, pods: Iterable[str]) -> None:
         """Begin with the pods that are not followed yet."""
@@ -42,16 +41,13 @@ class PodLogs:
         """Take what the ended pods have still to say, then hang up."""
         for thread in self._threads.values():
             thread.join(SECONDS_FOR_THE_REST if error is None else 0)
-        with self._lock:
-            self._closing.set()
-            for response in self._open:
-                response.shutdown()
+        self._streams.hang_up()
         for thread in self._threads.values():
             thread.join()
 
     def _copy(self, pod: str) -> None:
         last, heard = "", time.monotonic()
-        while not self._closing.is_set():
+        while not self._streams.closing.is_set():
             is_new = False
             try:
                 for stamp, line in self._lines(pod, seconds=math.ceil(time.monotonic() - heard) + 2 if last else None):
@@ -64,28 +60,17 @@ class PodLogs:
             except MissingError:
                 return  # the pod is gone; what it said is in the lake
             except (ApiError, UserError, HTTPError, OSError):
-                self._closing.wait(SECONDS_BETWEEN_TRIES)
+                self._streams.closing.wait(SECONDS_BETWEEN_TRIES)
 
     def _lines(self, pod: str, seconds: int | None) -> Iterator[tuple[str, str]]:
         """Yield the time and the text of each line, from so many seconds ago."""
-        response = self.cluster.log(pod, seconds)
-        with self._lock:
-            if self._closing.is_set():
-                response.close()
-                return
-            self._open.add(response)
-        try:
-            rest = b""
-            for data in response.stream():
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    yield _stamped(line)
-            if rest:  # last words without a line's end
-                yield _stamped(rest)
-        finally:
-            with self._lock:
-                self._open.discard(response)
-            response.close()
+        rest = b""
+        for data in self._streams.read(self.cluster.log(pod, seconds)):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield _stamped(line)
+        if rest:  # last words without a line's end
+            yield _stamped(rest)
 
 
 def _stamped(line: bytes) -> tuple[str, str]:

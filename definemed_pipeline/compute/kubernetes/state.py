@@ -126,18 +126,16 @@ def _why_pending(pod: Mapping[str, Any], events: Sequence[Object]) -> str:
 
 def _retries(job: Mapping[str, Any], pods: Sequence[Object]) -> str:
     """Say which pods ended badly before, and how many such ends are allowed."""
-    ended = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-    if not ended:
+    last = _last_failed(pods)
+    if last is None:
         return ""
-    last = max(ended, key=lambda pod: pod["metadata"]["creationTimestamp"])
     counted = job.get("status", {}).get("failed", 0)
     return f", after {last['metadata']['name']} {_end(last)} ({counted} of {job['spec'].get('backoffLimit', 6)} retries)"
 
 
 def _failure(job: Mapping[str, Any], condition: Mapping[str, Any], pods: Sequence[Object]) -> Failure:
     """Say why a Job failed: by its last pod where that tells, else by the Job's own condition."""
-    failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-    last = max(failed, key=lambda pod: pod["metadata"]["creationTimestamp"], default=None)
+    last = _last_failed(pods)
     reason, message = condition.get("reason", "Failed"), condition.get("message", "")
     if reason == "DeadlineExceeded":
         limit = job["spec"].get("activeDeadlineSeconds")
@@ -149,7 +147,11 @@ def _failure(job: Mapping[str, Any], condition: Mapping[str, Any], pods: Sequenc
     if _out_of_memory(last):
         limit = _memory_limit(last)
         return Failure(text=f"{last['metadata']['name']} ran out of memory (limit {limit}); raise compute.kubernetes' memory")
-    tries = "" if reason == "PodFailurePolicy" else f", and so did {job['spec'].get('backoffLimit')} retries" * (len(failed) > 1)
+    tries = (
+        ""
+        if reason == "PodFailurePolicy"
+        else f", and so did {job['spec'].get('backoffLimit')} retries" * (len(_failed(pods)) > 1)
+    )
     return Failure(text=f"{last['metadata']['name']} {_end(last)}{tries}")
 
 
@@ -168,15 +170,21 @@ def _end(pod: Mapping[str, Any]) -> str:
 
 def exit_status(snapshot: Snapshot) -> int | None:
     """Return the exit status of the pod that failed last, where it is known."""
-    failed = [pod for pod in snapshot.pods if pod.get("status", {}).get("phase") == "Failed"]
-    last = max(failed, key=lambda pod: pod["metadata"]["creationTimestamp"], default={})
-    status: int | None = _container(last).get("state", {}).get("terminated", {}).get("exitCode")
+    status: int | None = _container(_last_failed(snapshot.pods) or {}).get("state", {}).get("terminated", {}).get("exitCode")
     return status
 
 
 def is_bad_input(snapshot: Snapshot) -> bool:
     """Tell whether the payload refused its spec or an input."""
     return exit_status(snapshot) == BAD_INPUT
+
+
+def _failed(pods: Sequence[Object]) -> list[Object]:
+    return [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
+
+
+def _last_failed(pods: Sequence[Object]) -> Object | None:
+    return max(_failed(pods), key=lambda pod: pod["metadata"]["creationTimestamp"], default=None)
 
 
 def _container(pod: Mapping[str, Any]) -> Object:
