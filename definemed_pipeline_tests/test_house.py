@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import definemed_pipeline
+from definemed_pipeline.recipe import PAYLOADS
 
 PACKAGE = Path(definemed_pipeline.__file__).parent
 REPOSITORY = PACKAGE.parent
@@ -168,3 +169,12 @@ def test_nothing_names_the_machine_it_was_written_on():
     for name in tracked:
         content = (REPOSITORY / name).read_bytes() if (REPOSITORY / name).is_file() else b""
         assert f"{REPOSITORY.parent}/".encode() not in content or len(REPOSITORY.parts) < 3, name
+
+
+def test_the_recipe_names_every_payload_that_defs_launch():
+    launching = {
+        path.stem
+        for path in (PACKAGE / "defs").rglob("*.py")
+        if path.stem != "materialization" and re.search(r"build_(partitions_)?in_payload\(", path.read_text("utf-8"))
+    }
+    assert launching == set(PAYLOADS)

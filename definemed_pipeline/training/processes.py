@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from definemed_pipeline.errors import StoppedError, UserError
-from definemed_pipeline.pod import MEETING_POINT, NODE, NODES
+from definemed_pipeline.pod import MEETING_POINT, NODE, NODES, leads
 from definemed_pipeline.training.job import Outcome, TrainingJob, train_model
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -40,10 +40,6 @@ class Nodes:
         if int(os.environ.get(NODES) or 1) == 1:
             return cls()
         return cls(number=int(os.environ[NODES]), own=int(os.environ[NODE]), meeting_point=os.environ[MEETING_POINT])
-
-    @property
-    def leads(self) -> bool:
-        return self.own == 0
 
     def torchrun_options(self) -> list[str]:
         """Return how torchrun finds the others. Ranks follow the nodes, so that the first process runs where the artifact is published."""
@@ -101,7 +97,7 @@ def _asked_to_stop_by_signals(stop_file: Path) -> Iterator[None]:
 def _run_processes(job: TrainingJob, nodes: Nodes, processes: int, report: Callable[[str], None]) -> Outcome | None:
     """Run this node's training processes to their end; the first node returns what they tell."""
     told = job.checkpoints / "told.jsonl"
-    if nodes.leads:
+    if leads():
         told.write_text("", "utf-8")
     order = job.checkpoints / f"job-{nodes.own}.json"
     order.write_text(job.to_json(), "utf-8")
@@ -114,13 +110,13 @@ def _run_processes(job: TrainingJob, nodes: Nodes, processes: int, report: Calla
         stdin=subprocess.PIPE,  # closes when this process dies, which tells the others to stop
         start_new_session=True,  # signals are for this process alone
     )
-    ends = _follow(process, told, report) if nodes.leads else {}
+    ends = _follow(process, told, report) if leads() else {}
     status = process.wait()
     if "error" in ends:
         raise UserError(ends["error"])
     if "stopped" in ends or job.stop_file.exists():
         raise StoppedError("stopped; the checkpoint of the last step is saved")
-    if status or (nodes.leads and "outcome" not in ends):
+    if status or (leads() and "outcome" not in ends):
         raise RuntimeError(f"torchrun ended with status {status}; the output of its processes says why")
     return Outcome(**ends["outcome"]) if ends else None
 
