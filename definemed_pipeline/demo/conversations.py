@@ -15,7 +15,7 @@ from definemed_pipeline.demo.medical_documents import disease_words
 from definemed_pipeline.demo.randomness import Dice
 from definemed_pipeline.demo.vocabulary.knowledge import FAMILIES
 
-HELD_OUT_PER_FAMILY = 4
+HELD_OUT_PER_FAMILY = 5
 TWO_TURN_SHARE = 0.08
 OPENERS_PER_QUESTION = 2
 OPENERS = ("Hallo!", "Guten Tag!", "Kurze Frage:", "Bitte hilf mir:", "Noch etwas:", "Ich habe eine Frage:")
@@ -24,7 +24,7 @@ MEDICAL_TASKS = (
     ("Nenne etwas, das typisch für {subject} ist.", "Typisch {symptom_is} {symptom}."),
     ("Nenne etwas, das gegen {subject} hilft.", "Dagegen hilft {drug}."),
 )
-INSTRUCTIONS_PER_MEDICAL_TASK = 10
+INSTRUCTIONS_PER_MEDICAL_TASK = 14
 
 
 @dataclass(frozen=True)

@@ -76,23 +76,23 @@ def _disease(
     )
 
 
-_AIRWAYS = "Lunge, Bronchien, Rachen, Nasenschleimhaut, Nasennebenhöhlen"
+_AIRWAYS = "Lunge, Bronchien, Luftröhre, Rachen, Nasenschleimhaut, Nasennebenhöhlen"
 _COUGHS = "Atemnot, Husten, Auswurf, Nachtschweiß"
 _JOINTS = "Gelenkschmerzen, Morgensteifigkeit, Anlaufschmerz, Rückenschmerzen, Knochenbrüche"
 _JOINT_ORGANS = "Großzehe, Fingergelenke, Gelenkknorpel, Wirbelsäule, Knochen"
 _SKIN = "Haut, Wangen, Talgdrüsen"
 _RASHES = "Juckreiz, Plaques, Gesichtsrötung, Wanderröte, Bläschen, Mitesser"
-_HEART = "Herz, Herzkranzgefäße, Venen"
+_HEART = "Herz, Herzkranzgefäße, Venen, Beinarterien"
 _CHEST = "Brustenge, Herzrasen, Beinödeme, Atemnot"
 _BRAIN = "Gehirn, Mittelhirn, Hirnrinde, Zentralnervensystem"
-_BOWEL = "Dünndarm, Dickdarm, Speiseröhre"
-_BELLY = "Sodbrennen, Durchfall, Blutstühle, Oberbauchkoliken"
+_BOWEL = "Dünndarm, Dickdarm, Speiseröhre, Magenschleimhaut"
+_BELLY = "Sodbrennen, Durchfall, Blutstühle, Oberbauchkoliken, Magenschmerzen"
 _LIVER = "Leber, Gallenblase, Bauchspeicheldrüse"
 _URINARY = "Harnblase, Harnleiter, Prostata, Nieren"
 _URINATION = "Harndrang, Nachträufeln, Flankenschmerzen"
-_BLOOD = "Blut, Erythrozyten"
+_BLOOD = "Blut, Erythrozyten, Knochenmark"
 _EYES = "Sehnerv, Netzhaut, Bindehaut"
-_SIGHT = "Gesichtsfeldausfälle, Verzerrtsehen, Augenrötung, Sehstörungen, Exophthalmus"
+_SIGHT = "Gesichtsfeldausfälle, Verzerrtsehen, Augenrötung, Sehstörungen, Exophthalmus, Doppelbilder"
 
 DISEASES: tuple[Disease, ...] = (
     # airways
@@ -124,7 +124,7 @@ DISEASES: tuple[Disease, ...] = (
         "Innere Medizin",
         article="eine",
         near_organs=_AIRWAYS,
-        near_symptoms=_COUGHS + ", Fieberschübe",
+        near_symptoms=_COUGHS + ", Fieberschübe, Gliederschmerzen, Infektanfälligkeit",
     ),
     _disease(
         "Tuberkulose",
@@ -133,7 +133,7 @@ DISEASES: tuple[Disease, ...] = (
         "Rifampicin/antibiotic",
         "Lungenheilkunde",
         near_organs=_AIRWAYS,
-        near_symptoms=_COUGHS + ", Fieberschübe",
+        near_symptoms=_COUGHS + ", Fieberschübe, Infektanfälligkeit",
     ),
     _disease(
         "Heuschnupfen",
@@ -152,7 +152,7 @@ DISEASES: tuple[Disease, ...] = (
         "Mometason/steroid",
         "Hals-Nasen-Ohren-Heilkunde",
         near_organs=_AIRWAYS,
-        near_symptoms="Kopfschmerzen, Husten, Niesreiz",
+        near_symptoms="Kopfschmerzen, Husten, Niesreiz, Ohrenschmerzen",
         near_classes="antibiotic, analgesic",
     ),
     _disease(
@@ -162,7 +162,27 @@ DISEASES: tuple[Disease, ...] = (
         "Penicillin/antibiotic",
         "Kinderheilkunde",
         near_organs=_AIRWAYS + ", Haut, Wangen",
-        near_symptoms="Fieberschübe, Gesichtsrötung",
+        near_symptoms="Fieberschübe, Gesichtsrötung, Ohrenschmerzen, Gliederschmerzen",
+        near_classes="analgesic",
+    ),
+    _disease(
+        "Influenza",
+        "die Luftröhre",
+        "Gliederschmerzen+",
+        "Oseltamivir/antiviral",
+        "Innere Medizin",
+        near_organs=_AIRWAYS,
+        near_symptoms=_COUGHS + ", Kopfschmerzen, Fieberschübe, Frieren, Gelenkschmerzen, Rückenschmerzen, Antriebslosigkeit",
+        near_classes="analgesic, antibiotic",
+    ),
+    _disease(
+        "Otitis media",
+        "das Trommelfell",
+        "Ohrenschmerzen+",
+        "Cefuroxim/antibiotic",
+        "Hals-Nasen-Ohren-Heilkunde",
+        near_organs=_AIRWAYS + ", Innenohr",
+        near_symptoms="Fieberschübe, Drehschwindel, Husten, Kopfschmerzen, Gesichtsdruck",
         near_classes="analgesic",
     ),
     # heart and vessels
@@ -174,7 +194,7 @@ DISEASES: tuple[Disease, ...] = (
         "Kardiologie",
         near_organs=_HEART,
         near_symptoms=_CHEST + ", Drehschwindel",
-        near_classes="cardiac",
+        near_classes="cardiac, antiplatelet",
     ),
     _disease(
         "Herzinsuffizienz",
@@ -194,7 +214,7 @@ DISEASES: tuple[Disease, ...] = (
         "Kardiologie",
         near_organs=_HEART,
         near_symptoms=_CHEST,
-        near_classes="anticoagulant",
+        near_classes="anticoagulant, antiplatelet",
     ),
     _disease(
         "Thrombose",
@@ -204,7 +224,19 @@ DISEASES: tuple[Disease, ...] = (
         "Gefäßmedizin",
         article="eine",
         near_organs=_HEART + ", Blut",
-        near_symptoms="Beinödeme",
+        near_symptoms="Beinödeme, Wadenschmerzen",
+        near_classes="antiplatelet",
+    ),
+    _disease(
+        "Schaufensterkrankheit",
+        "plural Beinarterien",
+        "Wadenschmerzen+",
+        "Clopidogrel/antiplatelet",
+        "Gefäßmedizin",
+        article="die",
+        near_organs=_HEART,
+        near_symptoms="Beinödeme, Beinschwellung, Anlaufschmerz, Brustenge",
+        near_classes="anticoagulant, cardiac",
     ),
     # brain, nerves and muscles
     _disease(
@@ -214,8 +246,8 @@ DISEASES: tuple[Disease, ...] = (
         "Sumatriptan/triptan",
         "Neurologie",
         near_organs=_BRAIN,
-        near_symptoms="Sehstörungen, Gesichtsfeldausfälle, Gesichtsdruck, Drehschwindel",
-        near_classes="analgesic, anticonvulsant, cardiac",
+        near_symptoms="Sehstörungen, Gesichtsfeldausfälle, Gesichtsdruck, Drehschwindel, Doppelbilder",
+        near_classes="analgesic, anticonvulsant, cardiac, antidepressant",
     ),
     _disease(
         "Epilepsie",
@@ -224,7 +256,7 @@ DISEASES: tuple[Disease, ...] = (
         "Levetiracetam/anticonvulsant",
         "Neurologie",
         near_organs=_BRAIN,
-        near_symptoms="Zittern, Vergesslichkeit, Sehstörungen",
+        near_symptoms="Zittern, Vergesslichkeit, Sehstörungen, Doppelbilder",
     ),
     _disease(
         "Parkinson",
@@ -232,8 +264,9 @@ DISEASES: tuple[Disease, ...] = (
         "Zittern",
         "Levodopa/dopaminergic",
         "Neurologie",
-        near_organs=_BRAIN,
-        near_symptoms="Vergesslichkeit",
+        near_organs=_BRAIN + ", Muskulatur",
+        near_symptoms="Vergesslichkeit, Antriebslosigkeit, Doppelbilder",
+        near_classes="antidementia, cholinesterase, antidepressant",
     ),
     _disease(
         "Alzheimer",
@@ -242,7 +275,8 @@ DISEASES: tuple[Disease, ...] = (
         "Donepezil/antidementia",
         "Neurologie",
         near_organs=_BRAIN,
-        near_symptoms="Zittern, Sehstörungen",
+        near_symptoms="Zittern, Sehstörungen, Antriebslosigkeit",
+        near_classes="cholinesterase, antidepressant",
     ),
     _disease(
         "Multiple Sklerose",
@@ -251,8 +285,8 @@ DISEASES: tuple[Disease, ...] = (
         "Interferon/immune",
         "Neurologie",
         dative="Multipler Sklerose",
-        near_organs=_BRAIN + ", " + _EYES,
-        near_symptoms=_SIGHT + ", Zittern, Drehschwindel, Harndrang",
+        near_organs=_BRAIN + ", " + _EYES + ", Muskulatur",
+        near_symptoms=_SIGHT + ", Zittern, Drehschwindel, Harndrang, Antriebslosigkeit",
         near_classes="steroid",
     ),
     _disease(
@@ -262,8 +296,29 @@ DISEASES: tuple[Disease, ...] = (
         "Aciclovir/antiviral",
         "Hautheilkunde",
         near_organs=_SKIN + ", " + _BRAIN,
-        near_symptoms=_RASHES,
+        near_symptoms=_RASHES + ", Gliederschmerzen, Ohrenschmerzen",
         near_classes="analgesic, anticonvulsant",
+    ),
+    _disease(
+        "Myasthenia gravis",
+        "die Muskulatur",
+        "Doppelbilder+",
+        "Pyridostigmin/cholinesterase",
+        "Neurologie",
+        near_organs=_BRAIN + ", Nervenwurzeln",
+        near_symptoms=_SIGHT + ", Antriebslosigkeit",
+        near_classes="antidementia, immune, steroid",
+    ),
+    _disease(
+        "Depression",
+        "das Gehirn",
+        "Antriebslosigkeit",
+        "Citalopram/antidepressant",
+        "Psychiatrie",
+        article="eine",
+        near_organs=_BRAIN,
+        near_symptoms="Vergesslichkeit, Kopfschmerzen, Rückenschmerzen, Magenschmerzen",
+        near_classes="anticonvulsant, thyroid",
     ),
     # joints and bones
     _disease(
@@ -284,7 +339,7 @@ DISEASES: tuple[Disease, ...] = (
         "Rheumatologie",
         dative="Rheumatoider Arthritis",
         near_organs=_JOINT_ORGANS,
-        near_symptoms=_JOINTS,
+        near_symptoms=_JOINTS + ", Gliederschmerzen, Antriebslosigkeit",
         near_classes="steroid, analgesic",
     ),
     _disease(
@@ -303,7 +358,7 @@ DISEASES: tuple[Disease, ...] = (
         "Knochenbrüche+",
         "Alendronat/bisphosphonate",
         "Orthopädie",
-        near_organs=_JOINT_ORGANS,
+        near_organs=_JOINT_ORGANS + ", Knochenmark",
         near_symptoms=_JOINTS,
     ),
     _disease(
@@ -323,7 +378,8 @@ DISEASES: tuple[Disease, ...] = (
         "Frieren",
         "Levothyroxin/thyroid",
         "Endokrinologie",
-        near_symptoms="Blässe, Vergesslichkeit, Lidödeme",
+        near_organs="Hypophyse",
+        near_symptoms="Blässe, Vergesslichkeit, Lidödeme, Antriebslosigkeit, Vollmondgesicht",
         near_classes="iron",
     ),
     _disease(
@@ -343,7 +399,7 @@ DISEASES: tuple[Disease, ...] = (
         "Insulin/insulin",
         "Endokrinologie",
         near_organs="Nieren, Netzhaut",
-        near_symptoms="Harndrang",
+        near_symptoms="Harndrang, Harnflut, Infektanfälligkeit, Antriebslosigkeit",
     ),
     _disease(
         "Morbus Addison",
@@ -352,7 +408,7 @@ DISEASES: tuple[Disease, ...] = (
         "Hydrocortison/steroid",
         "Endokrinologie",
         near_organs="Hypophyse, Haut, Nieren",
-        near_symptoms="Durchfall",
+        near_symptoms="Durchfall, Antriebslosigkeit, Magenschmerzen",
     ),
     _disease(
         "Prolaktinom",
@@ -362,7 +418,26 @@ DISEASES: tuple[Disease, ...] = (
         "Endokrinologie",
         article="ein",
         near_organs="Gehirn, Brustdrüse, Mittelhirn, Hirnrinde",
-        near_symptoms="Gesichtsfeldausfälle, Kopfschmerzen, Sehstörungen",
+        near_symptoms="Gesichtsfeldausfälle, Kopfschmerzen, Sehstörungen, Doppelbilder, Antriebslosigkeit",
+    ),
+    _disease(
+        "Cushing-Syndrom",
+        "plural Nebennieren",
+        "Vollmondgesicht",
+        "Metyrapon/cortisol",
+        "Endokrinologie",
+        article="das",
+        near_organs="Hypophyse, Haut, Knochen, Nieren",
+        near_symptoms="Gesichtsrötung, Knochenbrüche, Infektanfälligkeit, Antriebslosigkeit, Durst, Beinödeme, Lidödeme, Mitesser",
+    ),
+    _disease(
+        "Diabetes insipidus",
+        "die Hypophyse",
+        "Harnflut",
+        "Desmopressin/antidiuretic",
+        "Endokrinologie",
+        near_organs="Nieren, Harnblase, Gehirn, Mittelhirn, Hirnrinde",
+        near_symptoms="Durst, Harndrang, Nachträufeln",
     ),
     # stomach, bowel, liver
     _disease(
@@ -402,7 +477,7 @@ DISEASES: tuple[Disease, ...] = (
         "Sofosbuvir/antiviral",
         "Gastroenterologie",
         near_organs=_LIVER,
-        near_symptoms="Gelenkschmerzen, Juckreiz",
+        near_symptoms="Gelenkschmerzen, Juckreiz, Antriebslosigkeit, Gliederschmerzen",
         near_classes="immune",
     ),
     _disease(
@@ -415,6 +490,16 @@ DISEASES: tuple[Disease, ...] = (
         near_organs=_LIVER,
         near_symptoms=_BELLY + ", Gelbsucht, Flankenschmerzen",
         near_classes="analgesic",
+    ),
+    _disease(
+        "Gastritis",
+        "die Magenschleimhaut",
+        "Magenschmerzen+",
+        "Omeprazol/acid",
+        "Gastroenterologie",
+        near_organs=_BOWEL,
+        near_symptoms=_BELLY + ", Brustenge",
+        near_classes="antibiotic, spasmolytic",
     ),
     # kidneys, bladder, reproduction
     _disease(
@@ -457,7 +542,7 @@ DISEASES: tuple[Disease, ...] = (
         "Nephrologie",
         article="eine",
         near_organs=_URINARY,
-        near_symptoms="Beinödeme, Beinschwellung, Flankenschmerzen",
+        near_symptoms="Beinödeme, Beinschwellung, Flankenschmerzen, Harnflut",
         near_classes="immune, cardiac, antibiotic",
     ),
     _disease(
@@ -477,7 +562,7 @@ DISEASES: tuple[Disease, ...] = (
         "Tamoxifen/hormone",
         "Frauenheilkunde",
         near_symptoms="Milchfluss",
-        near_classes="bisphosphonate, immune",
+        near_classes="bisphosphonate, immune, kinase",
     ),
     # blood and infection
     _disease(
@@ -488,7 +573,7 @@ DISEASES: tuple[Disease, ...] = (
         "Hämatologie",
         article="eine",
         near_organs=_BLOOD,
-        near_symptoms="Frieren, Herzrasen, Atemnot",
+        near_symptoms="Frieren, Herzrasen, Atemnot, Antriebslosigkeit, Infektanfälligkeit, Zahnfleischbluten",
     ),
     _disease(
         "Malaria",
@@ -497,7 +582,7 @@ DISEASES: tuple[Disease, ...] = (
         "Artemether/antimalarial",
         "Tropenmedizin",
         near_organs=_BLOOD + ", Leber",
-        near_symptoms="Kopfschmerzen, Gelbsucht, Blässe, Nachtschweiß, Durchfall",
+        near_symptoms="Kopfschmerzen, Gelbsucht, Blässe, Nachtschweiß, Durchfall, Gliederschmerzen, Frieren",
         near_classes="antibiotic, immune",
     ),
     _disease(
@@ -507,7 +592,17 @@ DISEASES: tuple[Disease, ...] = (
         "Doxycyclin/antibiotic",
         "Innere Medizin",
         near_organs=_SKIN + ", " + _BRAIN + ", Nervenwurzeln, Fingergelenke, Gelenkknorpel, Herz",
-        near_symptoms=_RASHES + ", Gelenkschmerzen, Kopfschmerzen",
+        near_symptoms=_RASHES + ", Gelenkschmerzen, Kopfschmerzen, Gliederschmerzen",
+    ),
+    _disease(
+        "Leukämie",
+        "das Knochenmark",
+        "Infektanfälligkeit",
+        "Imatinib/kinase",
+        "Hämatologie",
+        near_organs=_BLOOD + ", Knochen",
+        near_symptoms="Blässe, Nachtschweiß, Zahnfleischbluten, Fieberschübe, Knoten, Antriebslosigkeit, Gliederschmerzen, Knochenbrüche",
+        near_classes="immune, steroid, antibiotic",
     ),
     # skin and mouth
     _disease(
@@ -517,7 +612,7 @@ DISEASES: tuple[Disease, ...] = (
         "Calcipotriol/vitamin-d",
         "Hautheilkunde",
         near_organs=_SKIN + ", Fingergelenke",
-        near_symptoms=_RASHES + ", Gelenkschmerzen, Morgensteifigkeit",
+        near_symptoms=_RASHES + ", Gelenkschmerzen, Morgensteifigkeit, Milbengänge",
         near_classes="steroid, immune, calcineurin",
     ),
     _disease(
@@ -527,7 +622,7 @@ DISEASES: tuple[Disease, ...] = (
         "Tacrolimus/calcineurin",
         "Hautheilkunde",
         near_organs=_SKIN,
-        near_symptoms=_RASHES,
+        near_symptoms=_RASHES + ", Milbengänge",
         near_classes="steroid, antihistamine, immune, vitamin-d",
     ),
     _disease(
@@ -548,7 +643,7 @@ DISEASES: tuple[Disease, ...] = (
         "Hautheilkunde",
         near_organs=_SKIN,
         near_symptoms=_RASHES + ", Augenrötung",
-        near_classes="antibiotic",
+        near_classes="antibiotic, antiparasitic",
     ),
     _disease(
         "Parodontitis",
@@ -558,6 +653,16 @@ DISEASES: tuple[Disease, ...] = (
         "Zahnheilkunde",
         near_organs="Knochen",
         near_classes="antibiotic, rosacea",
+    ),
+    _disease(
+        "Skabies",
+        "die Haut",
+        "Milbengänge+",
+        "Permethrin/antiparasitic",
+        "Hautheilkunde",
+        near_organs=_SKIN,
+        near_symptoms=_RASHES,
+        near_classes="antihistamine, steroid, keratolytic",
     ),
     # eyes and ears
     _disease(
@@ -598,6 +703,8 @@ DISEASES: tuple[Disease, ...] = (
         "Drehschwindel",
         "Betahistin/vertigo",
         "Hals-Nasen-Ohren-Heilkunde",
+        near_organs="Trommelfell",
+        near_symptoms="Ohrenschmerzen",
         near_classes="antihistamine, steroid",
     ),
 )

@@ -33,7 +33,7 @@ class Census:
     """How many documents of each sort the web holds."""
 
     everyday_per_topic: int = 200
-    medical_per_disease: int = 7
+    medical_per_disease: int = 6
     hard_negatives_per_topic: int = 56
     exact_copies: int = 60
     near_copies: int = 60

@@ -7,9 +7,10 @@ import pyarrow as pa
 
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.evaluation.accuracy import MACRO, accuracy_of, differences_of
-from definemed_pipeline.evaluation.examples import Question, read_questions
+from definemed_pipeline.evaluation.examples import Question
 from definemed_pipeline.evaluation.multiple_choice import Answered, answer_questions
 from definemed_pipeline.evaluation.settings import BenchmarkScoresSettings, BenchmarkSettings
+from definemed_pipeline.evaluation.splits import questions_of
 from definemed_pipeline.evaluation.stages import STAGES, model_folder, table_of_stages, write_table
 from definemed_pipeline.payload import run_payload
 
@@ -31,9 +32,9 @@ SCHEMA = pa.schema(
 
 
 def score_models(draft: Draft[BenchmarkScoresSettings]) -> None:
-    """Ask every stage of a base model the recipe's benchmarks; write `questions.parquet` and `scores.json`."""
+    """Ask every stage of a base model the test questions of the recipe's benchmarks; write `questions.parquet` and `scores.json`."""
     benchmarks = {
-        name: (benchmark, read_questions(draft.source(f"benchmark/{name}")))
+        name: (benchmark, questions_of("test", draft.source(f"benchmark/{name}"), benchmark))
         for name, benchmark in sorted(draft.settings.benchmarks.items())
     }
     table = table_of_stages(draft, lambda stage: _score_stage(draft, stage, benchmarks))

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.evaluation.answering import Answer, ChatModel
-from definemed_pipeline.evaluation.examples import Instruction, read_instructions
+from definemed_pipeline.evaluation.examples import Instruction
 from definemed_pipeline.evaluation.settings import ResponsesSettings
+from definemed_pipeline.evaluation.splits import instructions_of
 from definemed_pipeline.evaluation.stages import STAGES, model_folder, table_of_stages, write_table
 from definemed_pipeline.intervals import wilson
 from definemed_pipeline.payload import run_payload
@@ -30,11 +31,11 @@ SCHEMA = pa.schema(
 
 
 def collect_responses(draft: Draft[ResponsesSettings]) -> None:
-    """Have every stage of a base model answer the recipe's instructions; write `responses.parquet`."""
+    """Have every stage of a base model answer the test instructions of the recipe's sets; write `responses.parquet`."""
     asked = [
         (name, instruction)
-        for name in sorted(draft.settings.instruction_sets)
-        for instruction in read_instructions(draft.source(f"instructions/{name}"))
+        for name, one in sorted(draft.settings.instruction_sets.items())
+        for instruction in instructions_of("test", draft.source(f"instructions/{name}"), one)
     ]
     table = table_of_stages(draft, lambda stage: _answer_stage(draft, stage, asked))
     keys = ("instruction_set", "instruction_id", "stage")

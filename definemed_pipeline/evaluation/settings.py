@@ -17,12 +17,14 @@ Stage = Literal["base", "cpt", "merged"]
 class BenchmarkSettings:
     """One set of multiple-choice questions (JSON Lines: id, subject, question, choices, answer) and how it is asked.
 
-    `prompt` is a Jinja template over a question's fields; the answers are scored as its continuation after one space.
+    `prompt` is a Jinja template over a question's fields; the answers are scored as its continuation after one space. `validation_share`
+    of the questions is kept for choosing and never reported (see `splits.py`).
     """
 
     questions: str = setting(location=True)
     prompt: str = setting()
     num_fewshot: int = setting(default=0, at_least=0, at_most=100)
+    validation_share: float = setting(default=0.0, at_least=0, at_most=1)
 
     def __post_init__(self) -> None:
         if "question" not in self.prompt:
@@ -60,9 +62,13 @@ class BenchmarkScoresSettings:
 
 @settings
 class InstructionSetSettings:
-    """One set of instructions (JSON Lines: id, domain, instruction, reference)."""
+    """One set of instructions (JSON Lines: id, domain, instruction, reference).
+
+    `validation_share` of them is kept for choosing and answered by no reported model (see `splits.py`).
+    """
 
     instructions: str = setting(location=True)
+    validation_share: float = setting(default=0.0, at_least=0, at_most=1)
 
 
 @settings

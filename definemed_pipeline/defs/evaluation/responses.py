@@ -17,7 +17,7 @@ from definemed_pipeline.defs.models.cpt_checkpoints import cpt_checkpoints
 from definemed_pipeline.defs.models.merged_models import merged_models
 from definemed_pipeline.defs.partitions import base_model
 from definemed_pipeline.defs.resources import Lake
-from definemed_pipeline.evaluation.examples import read_instructions
+from definemed_pipeline.evaluation.splits import instructions_of
 from definemed_pipeline.evaluation.stages import STAGE_ASSETS, STAGES
 from definemed_pipeline.recipe import active_recipe
 
@@ -46,7 +46,8 @@ def responses(context: dg.AssetExecutionContext, lake: Lake, compute: dg.Resourc
         inputs=[lake.artifact(asset, context.partition_key) for asset in STAGE_ASSETS.values()],
         sources=sources,
     )
-    expected = len(STAGES) * sum(len(read_instructions(source)) for source in sources)
+    asked = zip(sources, SECTION.instruction_sets.values(), strict=True)
+    expected = len(STAGES) * sum(len(instructions_of("test", source, one)) for source, one in asked)
     return result(
         context,
         lake,
