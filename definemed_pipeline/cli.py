@@ -106,6 +106,35 @@ def run(
     _run(recipe, lake, select=select or [], partition=partition, force=force)
 
 
+@app.command()
+def report(
+    to: Annotated[
+        Path | None, typer.Argument(metavar="[PATH]", help="Where a copy of the page goes: a file, or a folder that exists.")
+    ] = None,
+    recipe: RecipeOption = "demo",
+    lake: LakeOption = None,
+) -> None:
+    """Copy the page that tells what a recipe's run measured to a place of your own, and say where it is.
+
+    One HTML file without scripts or links to the outside: open it in a browser, send it by mail, print it. It holds the verdict in words,
+    accuracy, win rates and failures with intervals, answers to read, facts of the corpus, and for every number the file it was read
+    from. Nothing is measured or built here: a page that is older than the results says so. Without PATH it only says where the lake has it.
+
+    Examples: definemed report report.html · definemed report ~/Downloads --recipe my.yaml
+    """
+    from definemed_pipeline.artifacts.store import Store
+    from definemed_pipeline.evaluation.report.copying import copy_page, older_than
+    from definemed_pipeline.recipe import load_recipe
+
+    store, name = Store(_lake_url(lake)), load_recipe(recipe).name
+    page = store.require(name, "report")
+    if outdated := older_than(store, name, page):
+        errors.print(
+            f"[yellow]older than what it tells of:[/] {escape(', '.join(outdated))}; `definemed run` brings it up to date"
+        )
+    console.print(escape(str(copy_page(store, page, to))))
+
+
 @lineage_app.command("show")
 def lineage_show(
     artifact: Annotated[str, typer.Argument(metavar="ASSET[/PARTITION]", help="For example model_cards/demo-qwen2.")],

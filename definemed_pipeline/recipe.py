@@ -31,6 +31,7 @@ from definemed_pipeline.corpus.settings import (
 )
 from definemed_pipeline.corpus.sources.settings import SourceSettings
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.evaluation.report.settings import ReportSettings
 from definemed_pipeline.evaluation.settings import (
     BenchmarkScoresSettings,
     FailureModesSettings,
@@ -121,6 +122,7 @@ class Recipe(pydantic.BaseModel):
     win_rates: WinRatesSettings
     failure_modes: FailureModesSettings
     model_cards: ModelCardsSettings
+    report: ReportSettings
     checks: ChecksSettings
     compute: ComputeSettings
     plan: PlanSettings = pydantic.Field(default_factory=PlanSettings)

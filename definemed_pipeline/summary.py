@@ -15,6 +15,7 @@ from definemed_pipeline.corpus.sources.listing import list_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import read_effect
+from definemed_pipeline.evaluation.report.page import PAGE
 from definemed_pipeline.evaluation.stages import STAGES
 from definemed_pipeline.recipe import Recipe
 from definemed_pipeline.settings import as_json, section_digest
@@ -146,10 +147,13 @@ def _places(store: Store, found: _Found) -> Iterator[RenderableType]:
     for label, asset, below in (("merged model", "merged_models", "model"), ("model card  ", "model_cards", "README.md")):
         for manifest in found.per_base_model(asset).values():
             yield f"  {label}  {escape(store.uri(manifest))}/{below}"
+    if report := found.artifact("report"):
+        yield f"  [bold]report[/]        {escape(store.uri(report))}/{PAGE}"
     yield "\n[bold]What next[/]"
     yield "  make ui                                   see the graph, its pictures and lineage at http://127.0.0.1:3000"
     first = next(iter(found.recipe.base_models))
     packaged = "" if found.recipe.name == "demo" else " --recipe …"
+    yield f"  definemed report report.html{packaged}   a copy of the page that tells all this, to read, print or send"
     yield f"  definemed lineage show model_cards/{first}{packaged}   everything behind a result, down to the source files"
     yield "  definemed run --recipe my.yaml            the same graph on your own files and models (README: Real input)"
 

@@ -5,14 +5,16 @@ that and keeps most of the gain. Nothing is assumed: a claim that the measuremen
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import polars as pl
 
 from definemed_pipeline.evaluation.accuracy import MACRO
+from definemed_pipeline.evaluation.styles import write_number
 from definemed_pipeline.intervals import Estimate
 
 MOST = 0.5  # "most" of a gain or loss is at least this share of it
@@ -21,11 +23,28 @@ FAILURE = "not_answered_properly"
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One part of the effect, whether it shows, and the numbers that say so."""
+    """One part of the effect, whether it shows, and the numbers that say so.
+
+    `wording` names each number with the style it is written in (see `styles`), so that a page can say where each comes from.
+    """
 
     claim: str
     holds: bool
-    evidence: str
+    wording: str
+    numbers: Mapping[str, float]
+
+    @property
+    def evidence(self) -> str:
+        """Return the numbers in words."""
+        return "".join(text if style is None else write_number(self.numbers[text], style) for text, style in self.parts())
+
+    def parts(self) -> Iterator[tuple[str, str | None]]:
+        """Yield the wording piece by piece: a text and None, or the name of a number and its style."""
+        for text, name, style, _ in Formatter().parse(self.wording):
+            if text:
+                yield text, None
+            if name is not None:
+                yield name, style
 
 
 def read_effect(base_model: str, *, benchmark_scores: Path, failure_modes: Path) -> list[Claim]:
@@ -50,27 +69,56 @@ def effect_of(
     kept = accuracy["merged"] - accuracy["base"]
     recovered = proper["merged"] - proper["cpt"]
     return [
-        Claim(
-            claim="continual pre-training raises accuracy",
-            holds=gain.low > 0,
-            evidence=f"accuracy {accuracy['base']:.1%} to {accuracy['cpt']:.1%}, {_points(gain)}",
-        ),
-        Claim(
-            claim="continual pre-training costs instruction-following",
-            holds=loss.high < 0,
-            evidence=f"answered properly {proper['base']:.1%} to {proper['cpt']:.1%}, {_points(loss)}",
-        ),
-        Claim(
-            claim="the merge restores most of the lost instruction-following",
+        _change("continual pre-training raises accuracy", "accuracy", accuracy, gain, holds=gain.low > 0),
+        _change("continual pre-training costs instruction-following", "answered properly", proper, loss, holds=loss.high < 0),
+        _part(
+            "the merge restores most of the lost instruction-following",
             holds=loss.high < 0 and recovered >= MOST * -loss.value,
-            evidence=f"answered properly {proper['cpt']:.1%} to {proper['merged']:.1%}, {_share(recovered, -loss.value, 'loss')}",
+            wording="answered properly {before:percent}% to {after:percent}%, ",
+            numbers={"before": proper["cpt"], "after": proper["merged"]},
+            part=recovered,
+            whole=-loss.value,
+            name="loss",
         ),
-        Claim(
-            claim="the merge keeps most of the gained accuracy",
+        _part(
+            "the merge keeps most of the gained accuracy",
             holds=gain.low > 0 and kept >= MOST * gain.value,
-            evidence=f"accuracy {accuracy['base']:.1%} to {accuracy['merged']:.1%}, {_share(kept, gain.value, 'gain')}",
+            wording="accuracy {before:percent}% to {after:percent}%, ",
+            numbers={"before": accuracy["base"], "after": accuracy["merged"]},
+            part=kept,
+            whole=gain.value,
+            name="gain",
         ),
     ]
+
+
+def _change(claim: str, measure: str, by_stage: Mapping[str, float], change: Estimate, *, holds: bool) -> Claim:
+    """Return a claim on what continual pre-training changed."""
+    wording = f"{measure} {{before:percent}}% to {{after:percent}}%, {{change:points}} points"
+    return Claim(
+        claim=claim,
+        holds=holds,
+        wording=f"{wording} (95 % interval {{low:points}} to {{high:points}}, paired)",
+        numbers={
+            "before": by_stage["base"],
+            "after": by_stage["cpt"],
+            "change": change.value,
+            "low": change.low,
+            "high": change.high,
+        },
+    )
+
+
+def _part(claim: str, *, holds: bool, wording: str, numbers: Mapping[str, float], part: float, whole: float, name: str) -> Claim:
+    """Return a claim on how much the merge kept or restored, as a share of the whole where there was one."""
+    if whole <= 0:
+        return Claim(claim=claim, holds=holds, wording=f"{wording}there was no {name}", numbers=numbers)
+    return Claim(
+        claim=claim,
+        holds=holds,
+        wording=f"{wording}{{share:whole_percent}}% of the {name}",
+        numbers={**numbers, "share": part / whole},
+    )
 
 
 def _accuracy_difference(scores: Mapping[str, Any], before: str, after: str) -> Estimate:
@@ -87,14 +135,3 @@ def _proper_difference(differences: Sequence[Mapping[str, Any]], before: str, af
 def _only(rows: Sequence[Mapping[str, Any]], **wanted: str) -> Mapping[str, Any]:
     (row,) = (row for row in rows if all(row[key] == value for key, value in wanted.items()))
     return row
-
-
-def _points(difference: Estimate) -> str:
-    value, low, high = (
-        100 * part + 0.0 for part in (difference.value, difference.low, difference.high)
-    )  # + 0.0: no negative zero
-    return f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, paired)"
-
-
-def _share(part: float, whole: float, name: str) -> str:
-    return f"{part / whole:.0%} of the {name}" if whole > 0 else f"there was no {name}"

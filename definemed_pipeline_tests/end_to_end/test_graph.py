@@ -1,15 +1,18 @@
 """The whole graph through the command line: complete, reused, rebuilt to the same bytes, killed anywhere, shared by two."""
 
 import itertools
+import json
 import os
 import shutil
 import signal
 import time
 from pathlib import Path
 
+import lxml.html
 import pytest
 
 from definemed_pipeline.artifacts.store import Store, describe_files
+from definemed_pipeline.evaluation.report.verify import contradictions
 from definemed_pipeline_tests.end_to_end.conftest import Workplace, new_workplace
 
 ASSETS = [
@@ -32,6 +35,7 @@ ASSETS = [
     "failure_modes",
     "win_rates",
     "model_cards",
+    "report",
 ]
 PATIENCE_SECONDS = 300
 
@@ -49,6 +53,7 @@ def test_every_asset_and_partition_is_in_the_lake(finished):
         "finemed_de": ["_"],
         "win_rates": ["_"],
         "failure_modes": ["_"],
+        "report": ["_"],
     }
     expected = {(asset, partition) for asset in ASSETS for partition in partitions.get(asset, models)}
     assert set(finished.artifacts()) == expected
@@ -77,6 +82,32 @@ def test_no_file_holds_a_path_of_this_machine_or_a_pickle(finished):
             assert not file.path.endswith((".bin", ".pt", ".pkl", ".pickle")), (manifest.asset, file.path)
 
 
+def test_every_number_of_the_report_is_found_again_in_the_lake(finished, tmp_path):
+    finished.definemed("report", str(tmp_path), "--recipe", finished.recipe)
+    page = (tmp_path / "definemed-report.html").read_text("utf-8")
+    store, artifacts = Store(str(finished.lake)), finished.artifacts()
+    assert contradictions(page, store, artifacts["report", "_"]) == []
+    assert compared_by_hand(page, artifacts, finished.lake) > 200
+
+
+def compared_by_hand(page, artifacts, lake):
+    """Compare the numbers that are read from JSON as they stand, without the package's own reading; return how many."""
+    tree = lxml.html.document_fromstring(page)
+    files = {row.get("id"): row for row in tree.xpath("//tr[@data-asset]")}
+    compared = 0
+    for element in tree.xpath("//*[@data-formula='x1']"):
+        row = files[f"file-{element.get('data-from')}"]
+        asset, partition, version, file = (row.get(f"data-{name}") for name in ("asset", "partition", "version", "file"))
+        assert artifacts[asset, partition].version == version
+        if file.endswith(".json"):
+            value = json.loads((lake / asset / partition / version / file).read_text("utf-8"))
+            for step in element.get("data-at").split("/")[1:]:
+                value = value[step]
+            assert float(element.get("value")) == value
+            compared += 1
+    return compared
+
+
 def test_a_second_run_reuses_every_artifact(finished):
     done = finished.definemed("run", "--recipe", finished.recipe)
     lines = [line for line in done.stdout.splitlines() if "reused," in line]
@@ -90,7 +121,7 @@ def test_a_changed_setting_rebuilds_what_depends_on_it_and_nothing_else(copy_of_
     recipe.write_text(f"extends: {copy_of_finished.recipe}\nname: micro\nwin_rates: {{opponent_stage: cpt}}\n")
     done = copy_of_finished.definemed("run", "--recipe", str(recipe))
     built = {line.split("✓ ")[1].split("[")[0].split(" ")[0] for line in done.stdout.splitlines() if "built," in line}
-    assert built == {"win_rates", "model_cards"}
+    assert built == {"win_rates", "model_cards", "report"}
     assert before["win_rates", "_"].version != copy_of_finished.artifacts()["win_rates", "_"].version
 
 

@@ -1,0 +1,27 @@
+"""How measured numbers are written for people: one place, so that a card, a page and a line of a terminal agree."""
+
+from collections.abc import Callable, Mapping
+
+
+def _without_negative_zero(value: float) -> float:
+    return value + 0.0
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+STYLES: Mapping[str, Callable[[float], str]] = {
+    "percent": lambda value: f"{100 * value:.1f}",
+    "whole_percent": lambda value: f"{100 * value:.0f}",
+    "published": lambda value: f"{100 * value:.2f}",
+    "points": lambda value: f"{_without_negative_zero(100 * float(value)):+.1f}",
+    "count": lambda value: f"{value:,.0f}",
+    "decimal": lambda value: f"{value:.4g}",
+    "p": _p,
+}
+
+
+def write_number(value: float, style: str) -> str:
+    """Return a number as text: shares in percent (published ones as exactly as they were) or in percentage points with sign, counts, decimals, p-values."""
+    return STYLES[style](value)

@@ -1,0 +1,172 @@
+"""A lake with everything the report reads, in which the effect shows for one model and in part for the other, and the page of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from definemed_pipeline.artifacts.build import Draft
+from definemed_pipeline.artifacts.manifest import Manifest
+from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.evaluation.accuracy import accuracy_of, differences_of
+from definemed_pipeline.evaluation.compare import compare_responses
+from definemed_pipeline.evaluation.failures import diagnose_responses
+from definemed_pipeline.evaluation.generate import SCHEMA
+from definemed_pipeline.evaluation.report.page import PAGE, write_report
+from definemed_pipeline.evaluation.report.settings import PublishedAccuracy, ReportSettings
+from definemed_pipeline.evaluation.settings import (
+    FailureModesSettings,
+    LanguageSettings,
+    ModelCardsSettings,
+    WinRatesSettings,
+)
+from definemed_pipeline.evaluation.stages import write_table
+from definemed_pipeline.merging.settings import MergedModelsSettings
+from definemed_pipeline.settings import setting, settings
+from definemed_pipeline_tests.conftest import build_artifact
+from definemed_pipeline_tests.evaluation.conftest import MicroModel
+
+MODELS = ("beispiel-mistral", "beispiel-qwen2.5")
+RIGHT = {  # of 40 questions each
+    "beispiel-mistral": {"base": (11, 14), "cpt": (30, 26), "merged": (16, 15)},
+    "beispiel-qwen2.5": {"base": (10, 15), "cpt": (38, 33), "merged": (33, 29)},
+}
+PROPER = {  # of 24 instructions
+    "beispiel-mistral": {"base": 17, "cpt": 2, "merged": 11},
+    "beispiel-qwen2.5": {"base": 18, "cpt": 1, "merged": 14},
+}
+INSTRUCTION = "Welches Organ ist bei Asthma betroffen, & was heißt <b>das</b>?"
+REFERENCE = "Die Lunge ist bei Asthma betroffen."
+LONG = "Die Lunge " * 60
+WRONG = ("Kiel liegt am Meer.", "The patient should see a doctor today.", LONG, "")
+REPORT = ReportSettings(
+    title="A report & what it says",
+    notes=("This world was made for 1 test.",),
+    published=(
+        PublishedAccuracy(
+            base_model="beispiel-qwen2.5", stage="cpt", accuracy=0.6491, model="Beispiel-Qwen2.5-7B", source="arXiv 2604.19394"
+        ),
+    ),
+)
+
+
+@settings
+class CorpusSettings:
+    """Stands for the section of the corpus, of which the page reads the name."""
+
+    card: dict[str, str] = setting(factory=lambda: {"name": "Beispiel-Korpus"})
+
+
+def proportion(name: str, value: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": value - 0.03, f"{name}_high": min(1.0, value + 0.02)}
+
+
+def write_scores(draft: Draft[Any]) -> None:
+    def outcomes(right: int, seed: int) -> np.ndarray:
+        return np.random.default_rng(seed).permutation(np.arange(40) < right)
+
+    found = {
+        stage: {name: outcomes(right, seed) for seed, (name, right) in enumerate(zip(("arznei", "organe"), counts, strict=True))}
+        for stage, counts in RIGHT[draft.identity.partition].items()
+    }
+    accuracy = {stage: accuracy_of(names, resamples=200, seed=0) for stage, names in found.items()}
+    draft.write_json(
+        "scores.json", {"metric": "acc", "accuracy": accuracy, "differences": differences_of(found, resamples=200, seed=0)}
+    )
+
+
+def write_responses(draft: Draft[Any]) -> None:
+    rows = [
+        {
+            "base_model": draft.identity.partition, "stage": stage, "instruction_set": "fragen", "instruction_id": f"i{number:02}",
+            "domain": "Medizin", "instruction": INSTRUCTION, "reference": REFERENCE, "tokens": 8, "is_ended": number < proper,
+            "response": REFERENCE if number < proper else WRONG[number % len(WRONG)],
+        }
+        for stage, proper in PROPER[draft.identity.partition].items()
+        for number in range(24)
+    ]  # fmt: skip
+    write_table(pa.Table.from_pylist(rows, schema=SCHEMA), draft.folder / "responses.parquet")
+
+
+def write_corpus(draft: Draft[Any]) -> None:
+    dropped = {"too_short": 6, "duplicate_id": 0, "benchmark_leak": 2, "exact_duplicate": 15, "near_duplicate": 12}
+    counts = {f"dropped_{reason}": count for reason, count in dropped.items()}
+    kept = 3_266 - 2_844 - sum(dropped.values())
+    draft.write_json(
+        "statistics.json",
+        {
+            "counts": {"documents": 3_266, "not_medical": 2_844, **counts, "kept": kept},
+            "corpus": {"documents": kept, "words": 51_880, "hosts": 61, "dumps": 5, "words_median": 128},
+            "gold": {**proportion("precision", 0.964), **proportion("recall", 0.98)},
+        },
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """The lake and the report in it."""
+
+    store: Store
+    report: Manifest
+
+    @property
+    def page(self) -> str:
+        return (self.store.folder(self.report) / PAGE).read_text("utf-8")
+
+
+def inputs_of(store: Store) -> list[Manifest]:
+    def write(name: str, value: Mapping[str, Any]) -> Any:
+        return lambda draft: draft.write_json(name, value)
+
+    def classify(draft: Draft[Any]) -> None:
+        draft.metrics |= {**proportion("precision", 0.93), **proportion("recall", 0.88)}
+
+    agreed = {**proportion("precision", 0.97), **proportion("recall", 0.95)}
+    words = "The full sweep takes 90 of 900 unseen documents of the web."
+    responses = [build_artifact(store, "responses", write_responses, MicroModel(), partition=name) for name in MODELS]
+    language = LanguageSettings(expected="de", foreign=("en",))
+    card = ModelCardsSettings(
+        name="{base_model}", languages=("de",), field="", intended_use="", limits=(), licenses={MODELS[1]: "apache-2.0"}
+    )
+    return [
+        build_artifact(store, "annotations", write("agreement.json", agreed), MicroModel(), sources={"gold": __file__}),
+        build_artifact(store, "medical_classifier", classify, MicroModel()),
+        build_artifact(store, "cascade_certificate", write("certificate.json", {"in_words": words}), MicroModel()),
+        build_artifact(store, "finemed_de", write_corpus, CorpusSettings()),
+        *responses,
+        build_artifact(
+            store,
+            "win_rates",
+            compare_responses,
+            WinRatesSettings(opponent_base_model=MODELS[0], resamples=200),
+            inputs=responses,
+        ),
+        build_artifact(
+            store,
+            "failure_modes",
+            diagnose_responses,
+            FailureModesSettings(language=language, resamples=200),
+            inputs=responses,
+        ),
+        *(
+            build_artifact(store, "merged_models", lambda draft: None, MergedModelsSettings(t=0.68), partition=name)
+            for name in MODELS
+        ),
+        *(build_artifact(store, "benchmark_scores", write_scores, MicroModel(), partition=name) for name in MODELS),
+        *(build_artifact(store, "model_cards", lambda draft: None, card, partition=name) for name in MODELS),
+    ]
+
+
+def report_in(folder: Path, section: ReportSettings = REPORT) -> World:
+    store = Store(str(folder / "lake"))
+    return World(store, build_artifact(store, "report", write_report, section, inputs=inputs_of(store)))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Tests read it; one that changes something makes its own."""
+    return report_in(tmp_path_factory.mktemp("report"))
