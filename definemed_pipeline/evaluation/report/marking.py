@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from definemed_pipeline.artifacts.manifest import UNPARTITIONED
 from definemed_pipeline.evaluation.report.tracing import Place, Traced, TracedText
 from definemed_pipeline.evaluation.styles import write_number
 
@@ -22,10 +21,6 @@ class CitedFile:
     asset: str
     partition: str
     file: str
-
-    @property
-    def artifact(self) -> str:
-        return self.asset if self.partition == UNPARTITIONED else f"{self.asset}[{self.partition}]"
 
 
 class Marks:

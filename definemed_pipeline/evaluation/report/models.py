@@ -14,22 +14,19 @@ class MergedModel:
     method: TracedText
     t: Traced
     license: TracedText | None
-    version: str
 
 
 def read_models(files: TracedFiles, base_models: Sequence[str]) -> list[MergedModel]:
     """Read how each base model was merged."""
     found = []
     for name in base_models:
-        manifest = files.manifest("merged_models", name)
-        settings = manifest["identity"]["settings"]
+        settings = files.manifest("merged_models", name)["identity"]["settings"]
         found.append(
             MergedModel(
                 base_model=name,
                 method=settings["method"],
                 t=settings["t"],
                 license=files.manifest("model_cards", name)["identity"]["settings"]["licenses"].get(name),
-                version=str(manifest["version"]),
             )
         )
     return found
