@@ -19,6 +19,7 @@ from definemed_pipeline.evaluation.stages import STAGES
 from definemed_pipeline.intervals import Estimate
 
 TEMPLATE = "model_card.md.jinja"
+UNKNOWN = "unknown"  # the Hub's identifier of a licence that nobody named
 
 
 def write_card(draft: Draft[ModelCardsSettings]) -> None:
@@ -30,6 +31,8 @@ def write_card(draft: Draft[ModelCardsSettings]) -> None:
     card = _template().render(
         front_matter=_front_matter(draft, name, scores),
         name=name,
+        license=_license(draft),
+        unknown=UNKNOWN,
         base_model=base_model,
         base_name=_base_name(draft),
         field=draft.settings.field,
@@ -68,7 +71,7 @@ def _points(difference: Estimate) -> str:
 
 
 def _front_matter(draft: Draft[ModelCardsSettings], name: str, scores: Mapping[str, Any]) -> str:
-    settings, base_model = draft.settings, draft.identity.partition
+    settings = draft.settings
     merged = scores["accuracy"]["merged"]
     results = [
         {
@@ -81,7 +84,7 @@ def _front_matter(draft: Draft[ModelCardsSettings], name: str, scores: Mapping[s
     ]
     front = {
         "language": list(settings.languages),
-        "license": settings.licenses.get(base_model, "unknown"),
+        "license": _license(draft),
         "base_model": _base_name(draft),
         "base_model_relation": "merge",
         "library_name": "transformers",
@@ -90,6 +93,10 @@ def _front_matter(draft: Draft[ModelCardsSettings], name: str, scores: Mapping[s
         "model-index": [{"name": name, "results": results}],
     }
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+
+
+def _license(draft: Draft[ModelCardsSettings]) -> str:
+    return draft.settings.licenses.get(draft.identity.partition, UNKNOWN)
 
 
 def _base_name(draft: Draft[ModelCardsSettings]) -> str:
@@ -160,7 +167,8 @@ def _failure_rows(folder: Path, base_model: str) -> list[dict[str, Any]]:
 def _corpus(draft: Draft[ModelCardsSettings]) -> dict[str, Any]:
     documents = pl.scan_parquet(draft.input("finemed_de") / "data" / "*.parquet")
     counts = documents.select(pl.len().alias("documents"), pl.col("words").sum()).collect().row(0, named=True)
-    return {**counts, "version": draft.input_manifest("finemed_de").version}
+    manifest = draft.input_manifest("finemed_de")
+    return {**counts, "version": manifest.version, "name": manifest.identity.settings["card"]["name"]}
 
 
 def _inputs(draft: Draft[ModelCardsSettings]) -> list[dict[str, str]]:

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.evaluation.accuracy import accuracy_of, differences_of
 from definemed_pipeline.evaluation.cards import write_card
 from definemed_pipeline.evaluation.compare import compare_responses
+from definemed_pipeline.evaluation.complete_card import gaps_of
 from definemed_pipeline.evaluation.failures import diagnose_responses
 from definemed_pipeline.evaluation.settings import (
     FailureModesSettings,
@@ -47,6 +49,13 @@ class HubModel:
     repository: str = setting(default="Qwen/Qwen2-Beispiel")
 
 
+@settings
+class Corpus:
+    """Stands for the section of the corpus, of which the card reads the name."""
+
+    card: dict[str, str] = setting(factory=lambda: {"name": "Beispiel-Korpus"})
+
+
 @pytest.fixture
 def card(store: Store, say: Say) -> Callable[..., Manifest]:
     """Build a card from artifacts with real tables in them."""
@@ -79,7 +88,7 @@ def card(store: Store, say: Say) -> Callable[..., Manifest]:
                 store, "win_rates", compare_responses, WinRatesSettings(opponent_base_model="mistral"), inputs=responses
             ),
             build_artifact(store, "failure_modes", diagnose_responses, FailureModesSettings(language=language), inputs=responses),
-            build_artifact(store, "finemed_de", corpus, MicroModel()),
+            build_artifact(store, "finemed_de", corpus, Corpus()),
         ]
         return build_artifact(store, "model_cards", write_card, section, partition="qwen2", inputs=inputs)
 
@@ -117,6 +126,7 @@ def test_an_unknown_licence_and_a_base_that_is_not_on_the_hub_are_said_to_be_so(
     manifest = card(replace(SETTINGS, licenses={}), MicroModel())
     found = yaml.safe_load(text_of(store, manifest).split("---\n", 2)[1])
     assert (found["license"], found["base_model"]) == ("unknown", "qwen2")
+    assert "The licence of qwen2 is not known" in text_of(store, manifest)
 
 
 def test_tables_hold_the_measured_numbers(store: Store, card: Callable[..., Manifest]) -> None:
@@ -152,10 +162,38 @@ def test_every_table_is_well_formed(store: Store, card: Callable[..., Manifest])
 def test_the_corpus_the_limits_and_every_input_are_named(store: Store, card: Callable[..., Manifest]) -> None:
     manifest = card()
     text = text_of(store, manifest)
-    assert "3 documents with 400 words" in text
+    assert "Beispiel-Korpus: 3 documents with 400 words" in text
     assert "- This is no medical device.\n- Answers may be wrong.\n" in text
     for item in manifest.identity.inputs:
         assert f"`{item.version}` | `{item.digest}`" in text
+
+
+def test_a_card_is_complete(store: Store, card: Callable[..., Manifest]) -> None:
+    text = text_of(store, card())
+    assert gaps_of(text) == []
+    assert "The weights stand under the licence of Qwen/Qwen2-Beispiel: `apache-2.0`." in text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "gap"),
+    [
+        (r"language:\n- de\n", "", "the front matter has no language"),
+        (r"license: apache-2.0\n", "", "the front matter has no license"),
+        (r"model-index:.*?\n---", "---", "the front matter has no results"),
+        (r"value: 0.5", "value: .nan", "the result on organe is no number"),
+        (r"\n---\n\n#", "\n- a: [\n---\n\n#", "the front matter cannot be read"),
+        (r"(## Limits\n).*?(## Licence)", r"\1\n\2", "the section Limits is empty"),
+        (r"## Intended use\n", "", "the section Intended use is empty"),
+        (r"corpus version `[0-9a-f]+`", "", "the version of the corpus is not named"),
+        (r"50.0 % \(50.0–50.0\)", "nan % (50.0–50.0)", "'nan' stands where a number should"),
+    ],
+)
+def test_a_card_that_lacks_something_says_what(
+    store: Store, card: Callable[..., Manifest], pattern: str, replacement: str, gap: str
+) -> None:
+    lacking, count = re.subn(pattern, replacement, text_of(store, card()), count=1, flags=re.DOTALL)
+    assert count == 1
+    assert any(gap in one for one in gaps_of(lacking)), gaps_of(lacking)
 
 
 def test_a_name_without_its_base_model_is_refused() -> None:

@@ -18,6 +18,7 @@ import yaml
 from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Manifest
 
 MANIFEST = "manifest.json"
+WHOLE = "*"  # the key of a whole file
 SIGNS: Mapping[str, Callable[[float, float], float]] = {
     "+": lambda one, other: one + other,
     "-": lambda one, other: one - other,
@@ -31,7 +32,8 @@ Expression = Union["Place", float, tuple[str, "Expression", "Expression"]]
 class Place:
     """One value in a file of an artifact.
 
-    `key` is a JSON pointer (RFC 6901) into JSON or YAML; in a parquet file `column?key=value&…`, a column of the one row that has these values.
+    `key` is a JSON pointer (RFC 6901) into JSON or YAML; in a parquet file `column?key=value&…`, a column of the one row that has these values;
+    `*` stands for the whole file.
     """
 
     asset: str
@@ -113,6 +115,11 @@ class TracedFiles:
         """Return a JSON or YAML file."""
         return trace(_parsed(self._folder(asset, partition) / file), Place(asset=asset, partition=partition, file=file, key=""))
 
+    def text(self, asset: str, file: str, partition: str = UNPARTITIONED) -> TracedText:
+        """Return a whole file as a text."""
+        text = (self._folder(asset, partition) / file).read_text("utf-8")
+        return TracedText(text, Place(asset=asset, partition=partition, file=file, key=WHOLE))
+
     def manifest(self, asset: str, partition: str = UNPARTITIONED) -> Any:
         """Return an artifact's manifest as plain values: metrics, and the settings it was built with."""
         return trace(plain(self._manifest(asset, partition)), Place(asset=asset, partition=partition, file=MANIFEST, key=""))
@@ -146,6 +153,8 @@ def trace(value: Any, place: Place) -> Any:
 
 def look_up(folder: Path, file: str, key: str) -> Any:
     """Return what stands at a place, as plain values. Raise LookupError where there is nothing, or more than one row."""
+    if key == WHOLE:
+        return (folder / file).read_text("utf-8")
     if not file.endswith(".parquet"):
         return _pointed(_parsed(folder / file), key)
     column, _, found = key.partition("?")

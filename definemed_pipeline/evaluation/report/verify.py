@@ -17,7 +17,7 @@ NUMBER = re.compile(r"(?<![\w.,/-])\d(?:[\d.,]*\d)?(?![\w-])")
 ALLOWED = re.compile(r"95 %")  # the confidence of every interval
 # Elements whose numbers are no measurements: what a name or a scale consists of.
 NAMES = "self::style or self::title or self::code or self::sup or contains(@class, 'axis') or contains(@class, 'artifact')"
-BLOCKS = "ancestor::*[self::p or self::table or self::figure or self::article or self::li][1]"
+BLOCKS = "ancestor::*[self::p or self::table or self::figure or self::article or self::li]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +84,9 @@ def _faults(element: Any, files: dict[str, _Cited], store: Store) -> Iterator[st
             element.tag == "data" and text != displayed(value, element.get("data-as"))
         ):
             yield f"{_said(element)}: {formula} of its files is {value!r}"
-    (block,) = element.xpath(BLOCKS) or [element.getroottree().getroot()]
+    blocks = element.xpath(BLOCKS)
     for number in sorted(set(numbers)):
-        if not block.xpath(f".//a[@href='#file-{number}']"):
+        if not any(block.xpath(f".//a[@href='#file-{number}']") for block in blocks):
             yield f"{_said(element)}: nothing beside it links to file {number}"
 
 

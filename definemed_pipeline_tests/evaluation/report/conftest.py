@@ -25,7 +25,6 @@ from definemed_pipeline.evaluation.settings import (
     WinRatesSettings,
 )
 from definemed_pipeline.evaluation.stages import write_table
-from definemed_pipeline.merging.settings import MergedModelsSettings
 from definemed_pipeline.settings import setting, settings
 from definemed_pipeline_tests.conftest import build_artifact
 from definemed_pipeline_tests.evaluation.conftest import MicroModel
@@ -106,6 +105,13 @@ def write_corpus(draft: Draft[Any]) -> None:
     )
 
 
+def write_merge(draft: Draft[Any]) -> None:
+    name = draft.identity.partition
+    (draft.folder / "merge.yaml").write_text(
+        f"merge_method: slerp\nbase_model: base_models/{name}/model\nparameters:\n  t: 0.68\n"
+    )
+
+
 @dataclass(frozen=True)
 class World:
     """The lake and the report in it."""
@@ -130,7 +136,12 @@ def inputs_of(store: Store) -> list[Manifest]:
     responses = [build_artifact(store, "responses", write_responses, MicroModel(), partition=name) for name in MODELS]
     language = LanguageSettings(expected="de", foreign=("en",))
     card = ModelCardsSettings(
-        name="{base_model}", languages=("de",), field="", intended_use="", limits=(), licenses={MODELS[1]: "apache-2.0"}
+        name="{base_model}",
+        languages=("de",),
+        field="",
+        intended_use="",
+        limits=("It is no medical device.",),
+        licenses={MODELS[1]: "apache-2.0"},
     )
     return [
         build_artifact(store, "annotations", write("agreement.json", agreed), MicroModel(), sources={"gold": __file__}),
@@ -152,10 +163,7 @@ def inputs_of(store: Store) -> list[Manifest]:
             FailureModesSettings(language=language, resamples=200),
             inputs=responses,
         ),
-        *(
-            build_artifact(store, "merged_models", lambda draft: None, MergedModelsSettings(t=0.68), partition=name)
-            for name in MODELS
-        ),
+        *(build_artifact(store, "merged_models", write_merge, MicroModel(), partition=name) for name in MODELS),
         *(build_artifact(store, "benchmark_scores", write_scores, MicroModel(), partition=name) for name in MODELS),
         *(build_artifact(store, "model_cards", lambda draft: None, card, partition=name) for name in MODELS),
     ]

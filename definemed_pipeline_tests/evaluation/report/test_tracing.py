@@ -75,6 +75,7 @@ def test_what_was_read_is_found_again_under_its_key(files: TracedFiles, tmp_path
     assert look_up(tmp_path, "f.json", word.place.key) == "wort"
     assert document["a/b ~c"][0]["y"] is document["nan"] is None
     assert document["a/b ~c"][0]["ok"] is True
+    assert look_up(tmp_path, "g.yaml", files.text("a", "g.yaml").place.key) == files.text("a", "g.yaml") == "t: 0.5\n"
     assert look_up(tmp_path, "g.yaml", files.document("a", "g.yaml")["t"].places[0].key) == 0.5
 
 
