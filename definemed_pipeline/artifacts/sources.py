@@ -89,18 +89,18 @@ def open_source(location: str) -> IO[bytes]:
     return file
 
 
-def packaged_location(folder: str, name: str, key: str) -> str:
-    """Return the location of a YAML file that a recipe's `key` names: one of the package's `folder` by its name, any other by path or URL.
+def packaged_location(folder: str, name: str, key: str, *, suffix: str = ".yaml") -> str:
+    """Return the location of a file that a recipe's `key` names: one of the package's `folder` by its name, any other by path or URL.
 
     Raise UserError for a name that is not packaged.
     """
-    if "/" in name or "\\" in name or name.endswith((".yaml", ".yml")):
+    if "/" in name or "\\" in name or name.endswith((suffix, ".yml")):
         return name
     files = importlib.resources.files("definemed_pipeline") / folder
-    packaged = sorted(file.name.removesuffix(".yaml") for file in files.iterdir() if file.name.endswith(".yaml"))
+    packaged = sorted(file.name.removesuffix(suffix) for file in files.iterdir() if file.name.endswith(suffix))
     if name not in packaged:
-        raise UserError(f"{key} is {name!r}; allowed: {', '.join(packaged)}, or the path of a YAML file")
-    return str(files / f"{name}.yaml")
+        raise UserError(f"{key} is {name!r}; allowed: {', '.join(packaged)}, or the path of a {suffix[1:].upper()} file")
+    return str(files / f"{name}{suffix}")
 
 
 def content_tag(info: Mapping[str, Any]) -> str | None:

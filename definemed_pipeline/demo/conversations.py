@@ -40,7 +40,7 @@ class Instruction:
     """One instruction of the evaluation with its reference answer."""
 
     id: str
-    domain: str
+    kind: str
     instruction: str
     reference: str
 

@@ -4,8 +4,9 @@ Reading and checking belong here; how a question is asked is in `benchmark.py`, 
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from definemed_pipeline.artifacts.manifest import Source
@@ -26,12 +27,29 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """An instruction with the answer a good model would give."""
+    """An instruction with the answer a good model would give.
+
+    `kind` is what sort of task it is; `format` is what it asks of the answer's form and a program can verify (see `FORMATS`), often nothing.
+    """
 
     id: str
-    domain: str
+    kind: str
     instruction: str
     reference: str
+    format: Mapping[str, Any] = field(default_factory=dict)
+
+
+# What an instruction may declare about the form of its answer, and which values are allowed.
+FORMATS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "max_words": (
+        "a number of words from 1",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+    ),
+    "list": ("true", lambda value: value is True),
+    "table": ("true", lambda value: value is True),
+    "json": ("true", lambda value: value is True),
+    "pattern": ("a regular expression that the answer holds", lambda value: isinstance(value, str) and _compiles(value)),
+}
 
 
 def read_questions(source: Source) -> list[Question]:
@@ -57,9 +75,33 @@ def read_questions(source: Source) -> list[Question]:
 
 def read_instructions(source: Source) -> list[Instruction]:
     """Read an instruction set sorted by id. Raise UserError naming file, line and fault."""
-    fields = ("id", "domain", "instruction", "reference")
-    instructions = [Instruction(**{field: record[field] for field in fields}) for _, record in _records(source, texts=fields)]
+    fields = ("id", "kind", "instruction", "reference")
+    instructions = [
+        Instruction(**{field: record[field] for field in fields}, format=_format(place, record))
+        for place, record in _records(source, texts=fields)
+    ]
     return sorted(instructions, key=lambda instruction: instruction.id)
+
+
+def _format(place: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an instruction declares about its answer's form; raise UserError for what nobody could verify."""
+    declared = record.get("format") or {}
+    if not isinstance(declared, dict) or (unknown := declared.keys() - FORMATS.keys()):
+        found = ", ".join(sorted(unknown)) if isinstance(declared, dict) else repr(declared)
+        raise UserError(f"{place}: format is {found}; it is a mapping with any of {', '.join(FORMATS)}")
+    for name, value in declared.items():
+        allowed, fits = FORMATS[name]
+        if not fits(value):
+            raise UserError(f"{place}: format.{name} is {value!r}; allowed: {allowed}")
+    return declared
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
 
 
 def _records(source: Source, *, texts: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """Payload: what the three stages of a base model answer to instructions. Needs torch, transformers, pyarrow and numpy only."""
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -20,9 +21,10 @@ SCHEMA = pa.schema(
         "stage": pa.string(),
         "instruction_set": pa.string(),
         "instruction_id": pa.string(),
-        "domain": pa.string(),
+        "kind": pa.string(),
         "instruction": pa.string(),
         "reference": pa.string(),
+        "format": pa.string(),  # JSON, null where the instruction asks for none
         "response": pa.string(),
         "tokens": pa.int64(),
         "is_ended": pa.bool_(),
@@ -70,9 +72,10 @@ def _row(base_model: str, stage: str, instruction_set: str, instruction: Instruc
         "stage": stage,
         "instruction_set": instruction_set,
         "instruction_id": instruction.id,
-        "domain": instruction.domain,
+        "kind": instruction.kind,
         "instruction": instruction.instruction,
         "reference": instruction.reference,
+        "format": json.dumps(instruction.format, sort_keys=True, ensure_ascii=False) if instruction.format else None,
         "response": answer.text,
         "tokens": answer.tokens,
         "is_ended": answer.is_ended,

@@ -62,7 +62,7 @@ class BenchmarkScoresSettings:
 
 @settings
 class InstructionSetSettings:
-    """One set of instructions (JSON Lines: id, domain, instruction, reference).
+    """One set of instructions: the name of a packaged one, or a file (JSON Lines: id, kind, instruction, reference, and `format` or none).
 
     `validation_share` of them is kept for choosing and answered by no reported model (see `splits.py`).
     """
@@ -91,7 +91,12 @@ class ResponsesSettings:
 
     def sources(self) -> dict[str, str]:
         """Return the files of instructions, by the names under which a draft finds them."""
-        return {f"instructions/{name}": one.instructions for name, one in self.instruction_sets.items()}
+        from definemed_pipeline.artifacts.sources import packaged_location
+
+        return {
+            f"instructions/{name}": packaged_location("instructions", one.instructions, "instructions", suffix=".jsonl")
+            for name, one in self.instruction_sets.items()
+        }
 
 
 @settings

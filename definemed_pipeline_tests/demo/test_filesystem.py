@@ -71,7 +71,7 @@ def test_gold_labels_are_served_as_they_are_in_the_world(files: DemoFileSystem, 
     ("name", "keys"),
     [
         ("questions.jsonl", {"id", "subject", "question", "choices", "answer"}),
-        ("instructions.jsonl", {"id", "domain", "instruction", "reference"}),
+        ("instructions.jsonl", {"id", "kind", "instruction", "reference"}),
         ("pretraining/general.jsonl", {"text"}),
         ("pretraining/held_out.jsonl", {"text"}),
         ("pretraining/chat.jsonl", {"messages"}),

@@ -59,9 +59,9 @@ def test_every_relation_is_stated_in_at_least_eight_wordings(wordings: tuple[str
 
 
 def test_instructions_are_general_and_medical_and_enough(demo: World) -> None:
-    domains = Counter(instruction.domain for instruction in demo.instructions)
-    assert sum(domains.values()) >= 60
-    assert 0.25 <= domains["medical"] / sum(domains.values()) <= 0.45
+    kinds = Counter(instruction.kind for instruction in demo.instructions)
+    assert sum(kinds.values()) >= 60
+    assert 0.25 <= kinds["medical"] / sum(kinds.values()) <= 0.45
     assert len({instruction.instruction for instruction in demo.instructions}) == len(demo.instructions)
 
 
@@ -72,7 +72,7 @@ def test_no_instruction_of_the_evaluation_stands_in_chat_or_general_texts(demo: 
 
 def test_what_a_general_instruction_asks_for_is_answered_elsewhere_in_chat(demo: World) -> None:
     answers = {message.content for turns in demo.conversations for message in turns if message.role == "assistant"}
-    assert [one.reference for one in demo.instructions if one.domain == "general" and one.reference not in answers] == []
+    assert [one.reference for one in demo.instructions if one.kind == "general" and one.reference not in answers] == []
 
 
 def test_medical_instructions_use_phrases_that_chat_uses_for_other_things(demo: World) -> None:

@@ -38,7 +38,7 @@ QUESTIONS = [
     for number in range(12)
 ]  # fmt: skip
 INSTRUCTIONS = [
-    {"id": f"i{number:02}", "domain": "Alltag", "instruction": "Nenne eine Stadt" + " am Meer" * (number % 5) + ".",
+    {"id": f"i{number:02}", "kind": "Alltag", "instruction": "Nenne eine Stadt" + " am Meer" * (number % 5) + ".",
      "reference": "Kiel liegt am Meer."}
     for number in range(10)
 ]  # fmt: skip
@@ -145,9 +145,10 @@ def say(store: Store) -> Say:
                     "stage": stage,
                     "instruction_set": "fragen",
                     "instruction_id": instruction,
-                    "domain": "Medizin",
+                    "kind": "Medizin",
                     "instruction": "Welches Organ ist bei Asthma betroffen?",
                     "reference": REFERENCE,
+                    "format": None,
                     "response": response,
                     "tokens": len(response.split()),
                     "is_ended": is_ended,

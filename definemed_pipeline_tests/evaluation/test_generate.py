@@ -162,3 +162,18 @@ def test_an_empty_instruction_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(UserError, match=r"empty\.jsonl holds no records"):
         read_instructions(Source(name="alltag", location=str(tmp_path / "empty.jsonl"), digest=""))
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ({"max_word": 5}, r"line 1: format is max_word; it is a mapping with any of max_words, list, table, json, pattern"),
+        ("list", r"line 1: format is 'list'; it is a mapping"),
+        ({"max_words": 0}, r"line 1: format\.max_words is 0; allowed: a number of words from 1"),
+        ({"pattern": "("}, r"line 1: format\.pattern is '\('; allowed: a regular expression"),
+    ],
+)
+def test_a_format_that_nobody_could_verify_is_refused(tmp_path: Path, declared: object, told: str) -> None:
+    file = write_lines(tmp_path / "faulty.jsonl", [{**INSTRUCTIONS[0], "format": declared}])
+    with pytest.raises(UserError, match=told):
+        read_instructions(Source(name="alltag", location=str(file), digest=""))

@@ -30,7 +30,7 @@ SECTION = active_recipe().responses
     owners=OWNERS,
     partitions_def=base_model,
     deps=[base_models, cpt_checkpoints, merged_models],
-    code_version=code_version("1", SECTION),
+    code_version=code_version("2", SECTION),
     retry_policy=RETRIES,
     check_specs=blocking("responses", every_instruction="Every stage has one response to every instruction."),
 )
