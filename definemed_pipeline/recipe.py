@@ -31,13 +31,13 @@ from definemed_pipeline.corpus.settings import (
 )
 from definemed_pipeline.corpus.sources.settings import SourceSettings
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.evaluation.pairwise.settings import WinRatesSettings
 from definemed_pipeline.evaluation.report.settings import ReportSettings
 from definemed_pipeline.evaluation.settings import (
     BenchmarkScoresSettings,
     FailureModesSettings,
     ModelCardsSettings,
     ResponsesSettings,
-    WinRatesSettings,
 )
 from definemed_pipeline.merging.settings import MergedModelsSettings
 from definemed_pipeline.settings import setting, settings
@@ -76,6 +76,7 @@ class ChecksSettings:
     annotator_f1: float = setting(0.8, at_least=0, at_most=1)  # against gold labels, where there are any
     classifier_precision: float = setting(0.8, at_least=0, at_most=1)
     classifier_recall: float = setting(0.5, at_least=0, at_most=1)
+    unreadable_verdicts: float = setting(0.05, at_least=0, at_most=1)  # the greatest share of a judge's; more gives a warning
     corpus_documents: int = setting(100, at_least=1)
 
 

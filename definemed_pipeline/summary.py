@@ -124,10 +124,12 @@ def _win_rate_table(store: Store, win_rates: Manifest, recipe: Recipe) -> Table:
     rates = rates.filter(opponent_base_model=opponent[0], opponent_stage=opponent[1])
     judge = recipe.win_rates.judge.kind
     title = f"Win rate in % [95 % interval] against {opponent[0]}/{opponent[1]} (judge: {judge}, ties count half)"
-    table = Table("model", "win rate", "wins / ties / losses", title=title, title_justify="left")
+    table = Table("model", "win rate", "at equal length", "wins / ties / losses", title=title, title_justify="left")
     for row in rates.iter_rows(named=True):
         counts = f"{row['wins']} / {row['ties']} / {row['losses']}"
-        table.add_row(f"{row['base_model']}/{row['stage']}", _interval(row["win_rate"], row["low"], row["high"]), counts)
+        raw = _interval(row["win_rate"], row["low"], row["high"])
+        controlled = _interval(*(row[f"length_controlled{bound}"] for bound in ("", "_low", "_high")))
+        table.add_row(f"{row['base_model']}/{row['stage']}", raw, controlled, counts)
     return table
 
 

@@ -9,7 +9,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -19,6 +19,9 @@ from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manif
 from definemed_pipeline.artifacts.sources import identify
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.settings import as_json, section_digest
+
+if TYPE_CHECKING:
+    from definemed_pipeline_tests.chat.transformers_server import TransformersServer
 
 RECIPE = "test"
 hypothesis.settings.register_profile("shared machines", deadline=None)
@@ -33,6 +36,16 @@ def environment_restored() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def served_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator["TransformersServer"]:
+    """A real model behind a real server, shared by all tests of their xdist group; one that kills it starts it again."""
+    from definemed_pipeline_tests.chat.transformers_server import transformers_server
+
+    with transformers_server(tmp_path_factory.mktemp("server")) as server:
+        server.start()
+        yield server
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ SECONDS_FOR_ANOTHER = 60.0  # how long to wait for another process that is writi
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model answered, and the tokens it is billed for (0 where the endpoint does not say)."""
+    """What a model answered, the tokens it is billed for (0 where the endpoint does not say), and why it stopped ("" likewise)."""
 
     text: str
     prompt_tokens: int
     completion_tokens: int
+    finish_reason: str = ""  # "stop", "length", ...; of answers kept before it was, "" too
 
 
 class AnswerCache:

@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,11 +70,14 @@ class Usage:
 class ChatClient:
     """A client of one endpoint whose answers are kept in `cache_folder`; a context manager.
 
+    `model_version` tells apart what is served under one name at different times: answers are kept for each.
+
     Raise UserError where the environment variable of the key is not set or holds no key.
     """
 
-    def __init__(self, endpoint: ChatEndpointSettings, cache_folder: Path) -> None:
+    def __init__(self, endpoint: ChatEndpointSettings, cache_folder: Path, *, model_version: str | None = None) -> None:
         self.endpoint = endpoint
+        self._version = {} if model_version is None else {"model_version": model_version}
         self.usage = Usage()
         self._base = endpoint.base_url.rstrip("/")
         self._url = self._base + "/chat/completions"
@@ -110,11 +113,11 @@ class ChatClient:
         temperature: float,
         max_tokens: int,
         response_format: Mapping[str, Any] | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Generator[Answer, None, None]:
         """Yield the answer to each conversation, in order; equal conversations far apart are asked once.
 
         Raise UserError where the endpoint refuses a request; EndpointUnavailableError where nobody listens there, or the retries are
-        used up.
+        used up. Closing it waits for the requests in hand, which are paid for, and keeps their answers.
         """
         sampling = {"model": self.endpoint.model, "temperature": temperature, "max_tokens": max_tokens}
         if response_format is not None:
@@ -134,7 +137,7 @@ class ChatClient:
             pool.shutdown(cancel_futures=True)
 
     def _answer(self, body: Mapping[str, Any], stopped: threading.Event) -> Answer:
-        request = digest_of(body)
+        request = digest_of({**body, **self._version})
         kept = self._cache.get(request)
         if kept is None:
             self._make_contact()
@@ -246,7 +249,8 @@ def _read_key(variable: str | None) -> str | None:
 
 def _read_completion(content: bytes) -> Answer:
     completion = json.loads(content)
-    text = completion["choices"][0]["message"]["content"]
+    choice = completion["choices"][0]
+    text = choice["message"]["content"]
     if not isinstance(text, str | None):
         raise TypeError("content is no text")
     usage = completion.get("usage") or {}
@@ -254,6 +258,7 @@ def _read_completion(content: bytes) -> Answer:
         text=text or "",
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
+        finish_reason=str(choice.get("finish_reason") or ""),
     )
 
 

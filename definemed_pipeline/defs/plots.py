@@ -101,15 +101,24 @@ def table(frame: pl.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def matrix(names: Sequence[str], cells: Mapping[tuple[str, str], float], *, label: str) -> str:
-    """Draw a square of shares in [0, 1], row against column, each cell with its number."""
-    figure, axes = _canvas(height=1.2 + 0.5 * len(names))
+def matrix(
+    names: Sequence[str],
+    cells: Mapping[tuple[str, str], float],
+    *,
+    intervals: Mapping[tuple[str, str], tuple[float, float]],
+    label: str,
+) -> str:
+    """Draw a square of shares in [0, 1], row against column, each cell with its number over its interval."""
+    figure, axes = _canvas(height=1.2 + 0.6 * len(names))
     grid = [[cells.get((row, column), float("nan")) for column in names] for row in names]
     axes.imshow(grid, cmap="PuOr", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     for (row, column), share in cells.items():
-        axes.text(names.index(column), names.index(row), f"{share:.2f}", ha="center", va="center", color=INK)
+        place, (low, high) = (names.index(column), names.index(row)), intervals[row, column]
+        axes.annotate(f"{share:.2f}", place, xytext=(0, 1), textcoords="offset points", ha="center", color=INK)
+        bounds = f"{low:.2f}–{high:.2f}"
+        axes.annotate(bounds, place, xytext=(0, -2), textcoords="offset points", ha="center", va="top", color=INK, fontsize=6.5)
     axes.set_title(label, fontsize=10)
     return _markdown(figure, label)
 

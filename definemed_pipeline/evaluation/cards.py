@@ -10,7 +10,7 @@ import polars as pl
 import yaml
 
 from definemed_pipeline.artifacts.build import Draft
-from definemed_pipeline.artifacts.manifest import UNPARTITIONED
+from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Manifest
 from definemed_pipeline.evaluation.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import read_effect
 from definemed_pipeline.evaluation.failures import FAILURES
@@ -20,6 +20,7 @@ from definemed_pipeline.intervals import Estimate
 
 TEMPLATE = "model_card.md.jinja"
 UNKNOWN = "unknown"  # the Hub's identifier of a licence that nobody named
+CONTROLLED = {"value": "length_controlled", "low": "length_controlled_low", "high": "length_controlled_high"}
 
 
 def write_card(draft: Draft[ModelCardsSettings]) -> None:
@@ -43,6 +44,7 @@ def write_card(draft: Draft[ModelCardsSettings]) -> None:
         accuracy=_accuracy_rows(scores),
         differences=_difference_rows(scores),
         **_win_rates(draft.input("win_rates"), base_model),
+        **_judge(draft.input_manifest("win_rates")),
         failures=_failure_rows(failures_folder, base_model),
         effect=read_effect(base_model, benchmark_scores=scores_folder, failure_modes=failures_folder),
         corpus=_corpus(draft),
@@ -144,7 +146,11 @@ def _win_rates(folder: Path, base_model: str) -> dict[str, Any]:
         opponent_stage=opponent["opponent_stage"],
     )
     rows = [
-        {**row, "estimate": Estimate(value=row["win_rate"], low=row["low"], high=row["high"])}
+        {
+            **row,
+            "estimate": Estimate(value=row["win_rate"], low=row["low"], high=row["high"]),
+            "controlled": Estimate(**{part: row[name] for part, name in CONTROLLED.items()}),
+        }
         for stage in STAGES
         for row in against.filter(stage=stage).iter_rows(named=True)
     ]
@@ -153,6 +159,10 @@ def _win_rates(folder: Path, base_model: str) -> dict[str, Any]:
         "opponent": f"{opponent['opponent_base_model']}, {opponent['opponent_stage']}",
         "instructions": rows[0]["wins"] + rows[0]["ties"] + rows[0]["losses"],
     }
+
+
+def _judge(win_rates: Manifest) -> dict[str, Any]:
+    return {"judge": win_rates.identity.settings["judge"], "kin_of_judge": win_rates.metrics.get("kin_of_judge", "")}
 
 
 def _failure_rows(folder: Path, base_model: str) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
-"""Payload: what the three stages of a base model answer to instructions. Needs torch, transformers, pyarrow and numpy only."""
+"""Payload: what the three stages of a base model answer to instructions, by their weights or through an endpoint that serves them.
+
+Answers are kept outside the artifact as they come, so a try that was killed, or a forced one, computes and pays for what is missing only.
+"""
 
 import json
-import time
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -9,9 +11,11 @@ import pyarrow as pa
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.evaluation.answering import Answer, ChatModel
 from definemed_pipeline.evaluation.examples import Instruction
-from definemed_pipeline.evaluation.settings import ResponsesSettings
+from definemed_pipeline.evaluation.kept_answers import KeptAnswers
+from definemed_pipeline.evaluation.served import answer_by_endpoint, endpoint_of
+from definemed_pipeline.evaluation.settings import ChatGenerator, ResponsesSettings, TransformersGenerator
 from definemed_pipeline.evaluation.splits import instructions_of
-from definemed_pipeline.evaluation.stages import STAGES, model_folder, table_of_stages, write_table
+from definemed_pipeline.evaluation.stages import STAGE_ASSETS, STAGES, model_folder, write_table
 from definemed_pipeline.intervals import wilson
 from definemed_pipeline.payload import run_payload
 
@@ -39,9 +43,10 @@ def collect_responses(draft: Draft[ResponsesSettings]) -> None:
         for name, one in sorted(draft.settings.instruction_sets.items())
         for instruction in instructions_of("test", draft.source(f"instructions/{name}"), one)
     ]
-    table = table_of_stages(draft, lambda stage: _answer_stage(draft, stage, asked))
+    tables = [_answer_stage(draft, stage, asked) for stage in STAGES]
     keys = ("instruction_set", "instruction_id", "stage")
-    write_table(table.sort_by([(key, "ascending") for key in keys]), draft.folder / "responses.parquet")
+    table = pa.concat_tables(tables).sort_by([(key, "ascending") for key in keys])
+    write_table(table, draft.folder / "responses.parquet")
     for stage in STAGES:
         ended = [row["is_ended"] for row in table.select(["stage", "is_ended"]).to_pylist() if row["stage"] == stage]
         draft.metrics |= wilson(sum(ended), len(ended)).as_metrics(f"{stage}_ended")
@@ -50,20 +55,55 @@ def collect_responses(draft: Draft[ResponsesSettings]) -> None:
 
 def _answer_stage(draft: Draft[ResponsesSettings], stage: str, asked: Sequence[tuple[str, Instruction]]) -> pa.Table:
     draft.report(f"{draft.identity.partition}, stage {stage}: answering {len(asked)} instructions")
-    model = ChatModel(model_folder(draft, stage), max_new_tokens=draft.settings.max_new_tokens)
-    started = time.monotonic()
-    answers = model.answer(
-        [instruction.instruction for _, instruction in asked],
-        batch_size=draft.settings.batch_size,
-        report=lambda text: draft.report(f"{draft.identity.partition}, stage {stage}: {text}"),
-    )
-    tokens = sum(answer.tokens for answer in answers)
-    draft.metrics[f"{stage}_tokens_per_second"] = tokens / (time.monotonic() - started)
+    answer = _answer_locally if isinstance(draft.settings.generator, TransformersGenerator) else _answer_by_endpoint
+    answers = answer(draft, stage, [instruction.instruction for _, instruction in asked])
     rows = [
         _row(draft.identity.partition, stage, name, instruction, answer)
         for (name, instruction), answer in zip(asked, answers, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _answer_locally(draft: Draft[ResponsesSettings], stage: str, instructions: Sequence[str]) -> list[Answer]:
+    generator = draft.settings.generator
+    assert isinstance(generator, TransformersGenerator)
+    model = ChatModel(model_folder(draft, stage), max_new_tokens=draft.settings.max_new_tokens)
+    made_by = {
+        "weights": _version(draft, stage),
+        "code_version": draft.identity.code_version,
+        "max_new_tokens": draft.settings.max_new_tokens,
+        "device": model.device,
+    }
+    with KeptAnswers(draft.store.scratch / "answers", made_by) as kept:
+        answers = model.answer(
+            instructions, batch_size=generator.batch_size, report=lambda text: _report(draft, stage, text), kept=kept
+        )
+    if model.computed_tokens:
+        draft.metrics[f"{stage}_tokens_per_second"] = model.computed_tokens / model.computing_seconds
+    return answers
+
+
+def _answer_by_endpoint(draft: Draft[ResponsesSettings], stage: str, instructions: Sequence[str]) -> list[Answer]:
+    generator = draft.settings.generator
+    assert isinstance(generator, ChatGenerator)
+    answers, accounting = answer_by_endpoint(
+        endpoint_of(generator.endpoint, base_model=draft.identity.partition, stage=stage),
+        instructions,
+        model_version=_version(draft, stage),
+        max_tokens=draft.settings.max_new_tokens,
+        cache_folder=draft.store.scratch / "chat_cache",
+        report=lambda text: _report(draft, stage, text),
+    )
+    draft.metrics |= {f"{stage}_{name}": value for name, value in accounting.items()}
+    return answers
+
+
+def _version(draft: Draft[ResponsesSettings], stage: str) -> str:
+    return draft.input_manifest(STAGE_ASSETS[stage], draft.identity.partition).digest
+
+
+def _report(draft: Draft[ResponsesSettings], stage: str, text: str) -> None:
+    draft.report(f"{draft.identity.partition}, stage {stage}: {text}")
 
 
 def _row(base_model: str, stage: str, instruction_set: str, instruction: Instruction, answer: Answer) -> dict[str, object]:

@@ -1,12 +1,14 @@
 """The recipe's sections for evaluation: benchmarks, responses, win rates, failure modes, model cards.
 
-Languages, prompts and fields of knowledge are values here and nowhere in the code. Needs the standard library only, so that payloads
-read their settings without pydantic.
+Languages, prompts and fields of knowledge are values here and nowhere in the code.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+from definemed_pipeline.chat.settings import ChatEndpointSettings
 from definemed_pipeline.settings import setting, settings
 
 Metric = Literal["acc", "acc_norm"]
@@ -72,12 +74,42 @@ class InstructionSetSettings:
 
 
 @settings
+class TransformersGenerator:
+    """Answer with the weights in the lake, in batches, by transformers."""
+
+    kind: Literal["transformers"] = "transformers"
+    batch_size: int = setting(default=16, at_least=1)
+
+
+@settings
+class ChatGenerator:
+    """Answer through an endpoint that serves the models of the lake (vLLM, ...).
+
+    In the endpoint's `model` and `base_url`, `{base_model}` and `{stage}` (base, cpt or merged) stand for the model that is to answer. Nobody can
+    ask an endpoint which weights it serves: that they are the lake's is the word of whoever started it.
+    """
+
+    kind: Literal["chat"] = "chat"
+    endpoint: ChatEndpointSettings
+
+    def __post_init__(self) -> None:
+        named = self.endpoint.model + self.endpoint.base_url
+        if "{base_model}" not in named or "{stage}" not in named:
+            raise ValueError(
+                f"endpoint.model is {self.endpoint.model!r}; allowed: names with {{base_model}} and {{stage}} in them, here or in base_url, "
+                "or one model would answer for all"
+            )
+
+
+@settings
 class ResponsesSettings:
     """How the models answer: greedily, each instruction as one user turn of the model's own chat template."""
 
     instruction_sets: dict[str, InstructionSetSettings]
+    generator: Annotated[TransformersGenerator | ChatGenerator, Field(discriminator="kind")] = setting(
+        factory=TransformersGenerator
+    )
     max_new_tokens: int = setting(default=512, at_least=1)
-    batch_size: int = setting(default=16, at_least=1)
 
     def __post_init__(self) -> None:
         if not self.instruction_sets:
@@ -87,7 +119,7 @@ class ResponsesSettings:
     def parse(cls, section: Mapping[str, Any]) -> "ResponsesSettings":
         """Build the settings from a payload's JSON."""
         sets = {name: InstructionSetSettings(**value) for name, value in section["instruction_sets"].items()}
-        return cls(**{**section, "instruction_sets": sets})
+        return cls(**{**section, "instruction_sets": sets, "generator": _generator(section["generator"])})
 
     def sources(self) -> dict[str, str]:
         """Return the files of instructions, by the names under which a draft finds them."""
@@ -97,6 +129,12 @@ class ResponsesSettings:
             f"instructions/{name}": packaged_location("instructions", one.instructions, "instructions", suffix=".jsonl")
             for name, one in self.instruction_sets.items()
         }
+
+
+def _generator(section: Mapping[str, Any]) -> TransformersGenerator | ChatGenerator:
+    if section["kind"] == "chat":
+        return ChatGenerator(endpoint=ChatEndpointSettings(**section["endpoint"]))
+    return TransformersGenerator(**section)
 
 
 @settings
@@ -110,17 +148,6 @@ class ReferenceJudgeSettings:
     kind: Literal["reference"] = "reference"
     tie_margin: float = setting(default=0.05, at_least=0, at_most=1)
     unended_factor: float = setting(default=0.5, at_least=0, at_most=1)
-
-
-@settings
-class WinRatesSettings:
-    """Whom every model is compared with, and who judges."""
-
-    opponent_base_model: str
-    opponent_stage: Stage = "base"
-    judge: ReferenceJudgeSettings = setting(factory=ReferenceJudgeSettings)
-    resamples: int = setting(default=10_000, at_least=100)
-    seed: int = setting(default=0, at_least=0)
 
 
 @settings

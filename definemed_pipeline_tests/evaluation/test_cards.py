@@ -13,14 +13,14 @@ from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.evaluation.accuracy import accuracy_of, differences_of
 from definemed_pipeline.evaluation.cards import write_card
-from definemed_pipeline.evaluation.compare import compare_responses
 from definemed_pipeline.evaluation.complete_card import gaps_of
 from definemed_pipeline.evaluation.failures import diagnose_responses
+from definemed_pipeline.evaluation.pairwise.compare import compare_responses
+from definemed_pipeline.evaluation.pairwise.settings import WinRatesSettings
 from definemed_pipeline.evaluation.settings import (
     FailureModesSettings,
     LanguageSettings,
     ModelCardsSettings,
-    WinRatesSettings,
 )
 from definemed_pipeline.settings import setting, settings
 from definemed_pipeline_tests.conftest import build_artifact
@@ -139,7 +139,7 @@ def test_tables_hold_the_measured_numbers(store: Store, card: Callable[..., Mani
     assert f"| organe | 4 | {cells[0]} | {cells[1]} | {cells[2]} |\n| average | 4 |" in text
     assert "| base | cpt | organe | +50.0 points (+0.0 to +100.0) | 0.5 |" in text
     assert "Responses to 2 instructions against those of mistral, base" in text
-    assert "| qwen2, merged | 50.0 % (50.0–50.0) | 0 | 2 | 0 |" in text
+    assert "| qwen2, merged | 50.0 % (17.1–82.9) | 50.0 % (17.1–82.9) | 0 | 2 | 0 |" in text
     assert "| not answered properly | 50.0 % (9.5–90.5) | 50.0 % (9.5–90.5) | 50.0 % (9.5–90.5) |" in text
     assert "Not shown: continual pre-training costs instruction-following" in text
     assert "merge_method: slerp" in text
@@ -185,7 +185,7 @@ def test_a_card_is_complete(store: Store, card: Callable[..., Manifest]) -> None
         (r"(## Limits\n).*?(## Licence)", r"\1\n\2", "the section Limits is empty"),
         (r"## Intended use\n", "", "the section Intended use is empty"),
         (r"corpus version `[0-9a-f]+`", "", "the version of the corpus is not named"),
-        (r"50.0 % \(50.0–50.0\)", "nan % (50.0–50.0)", "'nan' stands where a number should"),
+        (r"50.0 % \(17.1–82.9\)", "nan % (17.1–82.9)", "'nan' stands where a number should"),
     ],
 )
 def test_a_card_that_lacks_something_says_what(

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,7 +13,7 @@ from definemed_pipeline.evaluation import generate
 from definemed_pipeline.evaluation.answering import Answer, ChatModel
 from definemed_pipeline.evaluation.examples import read_instructions
 from definemed_pipeline.evaluation.generate import collect_responses
-from definemed_pipeline.evaluation.settings import InstructionSetSettings, ResponsesSettings
+from definemed_pipeline.evaluation.settings import InstructionSetSettings, ResponsesSettings, TransformersGenerator
 from definemed_pipeline_tests.conftest import build_artifact
 from definemed_pipeline_tests.evaluation.conftest import ARCHITECTURES, INSTRUCTIONS, write_lines
 
@@ -25,13 +26,16 @@ def answer(folder: Path, *, batch_size: int, max_new_tokens: int = 24) -> list[A
 
 @pytest.fixture
 def respond(store: Store, instructions_file: Path, stages: Callable[[str], list[Manifest]]) -> Callable[..., Manifest]:
-    def build(architecture: str = "qwen2", **changes: int) -> Manifest:
+    def build(architecture: str = "qwen2", *, force: bool = False, **changes: Any) -> Manifest:
         sets = {"alltag": InstructionSetSettings(instructions=str(instructions_file))}
         return build_artifact(
             store,
             "responses",
             collect_responses,
-            ResponsesSettings(**{"instruction_sets": sets, "max_new_tokens": 24, "batch_size": 4, **changes}),
+            ResponsesSettings(
+                **{"instruction_sets": sets, "max_new_tokens": 24, "generator": TransformersGenerator(batch_size=4), **changes}
+            ),
+            force=force,
             partition=architecture,
             inputs=stages(architecture),
             sources={"instructions/alltag": str(instructions_file)},
@@ -118,25 +122,39 @@ def test_every_stage_answers_every_instruction(store: Store, respond: Callable[.
     assert manifest.metrics["base_ended"] == rows.filter(stage="base")["is_ended"].mean()
 
 
-def test_a_killed_run_goes_on_with_the_next_stage_and_gives_the_same_bytes(
+def test_a_killed_run_computes_no_batch_twice_and_gives_the_same_bytes(
     store: Store, respond: Callable[..., Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    computed: list[int] = []
+    compute = ChatModel._answer_batch
 
-    def killed_before_the_second(folder: Path, **options: int) -> ChatModel:
-        asked.append(folder.parents[2].name)
-        if len(asked) == 2:
+    def killed_before_the_fifth(self: ChatModel, prompts: list[list[int]]) -> list[Answer]:
+        if len(computed) == 4:
+            computed.append(0)
             raise KeyboardInterrupt
-        return ChatModel(folder, **options)
+        computed.append(len(prompts))
+        return compute(self, prompts)
 
-    monkeypatch.setattr(generate, "ChatModel", killed_before_the_second)
+    monkeypatch.setattr(ChatModel, "_answer_batch", killed_before_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         respond()
     resumed = respond()
-    assert asked == ["base_models", "cpt_checkpoints", "cpt_checkpoints", "merged_models"]
+    assert computed == [4, 4, 2, 4, 0, 4, 2, 4, 4, 2], "ten instructions of three stages, in batches of four"
+    assert respond(force=True).digest == resumed.digest
+    assert len(computed) == 10, "a forced evaluation computes nothing again"
     monkeypatch.undo()
     store.__init__(str(tmp_path / "another_lake"))  # type: ignore[misc]
     assert respond().digest == resumed.digest
+
+
+def test_the_weights_are_not_loaded_for_answers_that_are_kept(
+    respond: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = respond()
+    monkeypatch.setattr(ChatModel, "network", property(lambda self: pytest.fail("loaded")))
+    assert respond(force=True).digest == first.digest
+    with pytest.raises(pytest.fail.Exception, match="loaded"):
+        respond(max_new_tokens=23)
 
 
 def test_an_instruction_that_leaves_no_room_for_an_answer_is_refused(respond: Callable[..., Manifest]) -> None:

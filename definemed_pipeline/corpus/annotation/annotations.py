@@ -131,12 +131,13 @@ def _label(documents: Iterable[pl.DataFrame], draft: Draft[AnnotationSettings]) 
     if isinstance(annotator, LexiconAnnotator):
         yield from _label_by_lexicon(documents, annotator, draft)
         return
-    from definemed_pipeline.corpus.annotation.chat_annotator import annotate_by_chat, read_prompt
+    from definemed_pipeline.artifacts.prompts import read_prompt
+    from definemed_pipeline.corpus.annotation.chat_annotator import PROMPT_VARIABLES, annotate_by_chat
 
     accounting = yield from annotate_by_chat(
         documents,
         annotator,
-        prompt=read_prompt(draft.source("prompt").location),
+        prompt=read_prompt(draft.source("prompt").location, variables=PROMPT_VARIABLES),
         cache_folder=draft.store.scratch / "chat_cache",
         report=draft.report,
     )

@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from definemed_pipeline.artifacts.prompts import read_prompt
 from definemed_pipeline.chat.client import AHEAD
-from definemed_pipeline.corpus.annotation.chat_annotator import VerdictReader, annotate_by_chat, prompt_location, read_prompt
+from definemed_pipeline.corpus.annotation.chat_annotator import (
+    PROMPT_VARIABLES,
+    annotate_by_chat,
+    prompt_location,
+    verdict_reader,
+)
 from definemed_pipeline.corpus.annotation.chat_settings import ChatAnnotator
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.settings import section_digest
@@ -24,7 +30,7 @@ def annotator(**changes: Any) -> ChatAnnotator:
     return TypeAdapter(ChatAnnotator).validate_python({"kind": "chat", "endpoint": endpoint, **changes})
 
 
-READ = VerdictReader(annotator())
+READ = verdict_reader(annotator())
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_no_verdict_is_read_where_none_of_its_words_stands(answer: str) -> None:
 
 
 def test_verdicts_of_another_language_come_from_the_recipe() -> None:
-    french = VerdictReader(
+    french = verdict_reader(
         annotator(verdict_key="juridique", positive_verdicts=["oui", "juridique"], negative_verdicts=["non", "non juridique"])
     )
     assert [french(answer) for answer in ('{"juridique": "oui"}', "Non juridique", "Juridique.", "Ja")] == [
@@ -130,7 +136,7 @@ def annotate(
     )
     priced = {"price_per_million_prompt_tokens": prices[0], "price_per_million_completion_tokens": prices[1]}
     section = ChatAnnotator(endpoint=endpoint.settings(**priced), **changes)
-    prompt = read_prompt(prompt_location(section.prompt))
+    prompt = read_prompt(prompt_location(section.prompt), variables=PROMPT_VARIABLES)
     stream = annotate_by_chat(documents.iter_slices(cut), section, prompt=prompt, cache_folder=cache, report=REPORTS.append)
     frames, accounting = drained(stream)
     none = documents.clear().with_columns(annotator_score=pl.lit(None, pl.Float64), is_medical=pl.lit(None, pl.Boolean))
@@ -185,7 +191,7 @@ def test_few_documents_are_taken_before_the_endpoint_has_room_for_them(endpoint:
             most = max(most, taken - finished)
             yield pl.DataFrame({"text": [f"Asthma {number}"]})
 
-    prompt = read_prompt(prompt_location(section.prompt))
+    prompt = read_prompt(prompt_location(section.prompt), variables=PROMPT_VARIABLES)
     for _ in annotate_by_chat(frames(), section, prompt=prompt, cache_folder=tmp_path, report=REPORTS.append):
         finished += 1
     assert finished == 300
@@ -200,7 +206,7 @@ def test_tokens_are_priced_whether_they_were_paid_now_or_before(endpoint: Endpoi
 
 
 def test_progress_tells_answers_rate_and_cost(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("definemed_pipeline.corpus.annotation.chat_annotator.SECONDS_BETWEEN_REPORTS", 0)
+    monkeypatch.setattr("definemed_pipeline.chat.progress.SECONDS_BETWEEN_REPORTS", 0)
     REPORTS.clear()
     annotate(endpoint, tmp_path, TEXTS, prices=(1e6, 0))
     assert len(REPORTS) == 3
@@ -254,7 +260,7 @@ def test_a_prompt_that_is_no_template_over_the_text_is_refused(tmp_path: Path, s
     if source is not None:
         path.write_bytes(source)
     with pytest.raises(UserError, match=r"prompt\.jinja"):
-        read_prompt(str(path))
+        read_prompt(str(path), variables=PROMPT_VARIABLES)
 
 
 def test_a_moved_endpoint_keeps_the_version_and_another_model_does_not() -> None:

@@ -1,7 +1,7 @@
 """The chat annotator against a real server process and a real model, which may be killed under it."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
@@ -9,11 +9,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 import polars as pl
 import pytest
 
+from definemed_pipeline.artifacts.prompts import read_prompt
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.chat.client import EndpointUnavailableError
 from definemed_pipeline.chat.settings import ChatEndpointSettings
 from definemed_pipeline.corpus.annotation.annotations import annotate, annotator_sources
-from definemed_pipeline.corpus.annotation.chat_annotator import annotate_by_chat, read_prompt
+from definemed_pipeline.corpus.annotation.chat_annotator import PROMPT_VARIABLES, annotate_by_chat
 from definemed_pipeline.corpus.annotation.chat_settings import ChatAnnotator
 from definemed_pipeline.corpus.settings import AnnotationSettings
 from definemed_pipeline.errors import UserError
@@ -22,7 +23,6 @@ from definemed_pipeline_tests.chat.transformers_server import (
     OTHER,
     PROMPT,
     TransformersServer,
-    transformers_server,
 )
 from definemed_pipeline_tests.conftest import build_artifact
 from definemed_pipeline_tests.corpus.shard_files import documents, list_frames, register, write_shard
@@ -32,11 +32,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("transformers_serve")]
 TEXTS = [f"{word} Nummer {number}" for number in range(20, 23) for word in (*MEDICAL, *OTHER)]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TransformersServer]:
-    with transformers_server(tmp_path_factory.mktemp("server")) as server:
-        server.start()
-        yield server
+@pytest.fixture
+def server(served_model: TransformersServer) -> TransformersServer:
+    return served_model
 
 
 def annotator(server: TransformersServer, folder: Path, **endpoint: object) -> ChatAnnotator:
@@ -49,7 +47,9 @@ def annotator(server: TransformersServer, folder: Path, **endpoint: object) -> C
 def labelling(section: ChatAnnotator, cache: Path) -> Generator[pl.DataFrame, None, dict[str, float]]:
     """Label TEXTS one by one."""
     frames = pl.DataFrame({"text": TEXTS}).iter_slices(1)
-    return annotate_by_chat(frames, section, prompt=read_prompt(section.prompt), cache_folder=cache, report=lambda _: None)
+    return annotate_by_chat(
+        frames, section, prompt=read_prompt(section.prompt, variables=PROMPT_VARIABLES), cache_folder=cache, report=lambda _: None
+    )
 
 
 def test_a_served_model_annotates_a_sample_with_tokens_and_cost_counted(

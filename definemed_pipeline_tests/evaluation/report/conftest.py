@@ -13,16 +13,16 @@ from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.evaluation.accuracy import accuracy_of, differences_of
-from definemed_pipeline.evaluation.compare import compare_responses
 from definemed_pipeline.evaluation.failures import diagnose_responses
 from definemed_pipeline.evaluation.generate import SCHEMA
+from definemed_pipeline.evaluation.pairwise.compare import compare_responses
+from definemed_pipeline.evaluation.pairwise.settings import WinRatesSettings
 from definemed_pipeline.evaluation.report.page import PAGE, write_report
 from definemed_pipeline.evaluation.report.settings import PublishedAccuracy, ReportSettings
 from definemed_pipeline.evaluation.settings import (
     FailureModesSettings,
     LanguageSettings,
     ModelCardsSettings,
-    WinRatesSettings,
 )
 from definemed_pipeline.evaluation.stages import write_table
 from definemed_pipeline.settings import setting, settings
@@ -82,7 +82,7 @@ def write_responses(draft: Draft[Any]) -> None:
     rows = [
         {
             "base_model": draft.identity.partition, "stage": stage, "instruction_set": "fragen", "instruction_id": f"i{number:02}",
-            "domain": "Medizin", "instruction": INSTRUCTION, "reference": REFERENCE, "tokens": 8, "is_ended": number < proper,
+            "kind": "Medizin", "instruction": INSTRUCTION, "reference": REFERENCE, "format": None, "tokens": 8, "is_ended": number < proper,
             "response": REFERENCE if number < proper else WRONG[number % len(WRONG)],
         }
         for stage, proper in PROPER[draft.identity.partition].items()

@@ -7,8 +7,8 @@ import pytest
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.evaluation.compare import compare_responses
-from definemed_pipeline.evaluation.settings import WinRatesSettings
+from definemed_pipeline.evaluation.pairwise.compare import compare_responses
+from definemed_pipeline.evaluation.pairwise.settings import WinRatesSettings
 from definemed_pipeline_tests.conftest import build_artifact
 from definemed_pipeline_tests.evaluation.conftest import REFERENCE, Say
 
@@ -76,11 +76,40 @@ def test_every_pair_of_models_is_there_and_the_two_sides_add_up(store: Store, co
 def test_the_verdicts_are_kept_and_add_up_to_the_rates(store: Store, compare: Callable[..., Manifest]) -> None:
     folder = Path(store.uri(compare(ANSWERS)))
     verdicts = pl.read_parquet(folder / "verdicts.parquet")
-    assert len(verdicts) == 30 * len(IDS)
-    wins = verdicts.filter(verdict="win").group_by("base_model", "stage").len("wins")
-    rates = pl.read_parquet(folder / "win_rates.parquet").group_by("base_model", "stage").agg(pl.col("wins").sum())
-    counted = rates.filter(pl.col("wins") > 0).sort(pl.all())
-    assert counted.equals(wins.select("base_model", "stage", pl.col("wins").cast(counted["wins"].dtype)).sort(pl.all()))
+    assert len(verdicts) == 15 * len(IDS) * 2, "each pair once, each instruction in both orders"
+    pair = ["base_model", "stage", "opponent_base_model", "opponent_stage"]
+    points = pl.col("verdict").replace_strict({"win": 1.0, "tie": 0.5, "loss": 0.0})
+    counted = verdicts.group_by(pair).agg(points.mean().alias("counted"))
+    rates = pl.read_parquet(folder / "win_rates.parquet").join(counted, on=pair)
+    assert rates.height == 15
+    assert (rates["win_rate"] == rates["counted"]).all()
+
+
+def test_every_rate_has_its_interval_and_stands_beside_the_one_at_equal_length(
+    store: Store, compare: Callable[..., Manifest]
+) -> None:
+    rates = pl.read_parquet(Path(store.uri(compare(ANSWERS))) / "win_rates.parquet")
+    for name, low, high in (
+        ("win_rate", "low", "high"),
+        ("length_controlled", "length_controlled_low", "length_controlled_high"),
+    ):
+        assert rates.select((pl.col(low) <= pl.col(name)) & (pl.col(name) <= pl.col(high))).to_series().all()
+    assert (rates["low"] < rates["high"]).all(), "few instructions are never certain, not even where all verdicts agree"
+
+
+def test_the_strengths_rank_the_models_against_the_opponent(store: Store, compare: Callable[..., Manifest]) -> None:
+    found = pl.read_parquet(Path(store.uri(compare(ANSWERS))) / "strengths.parquet")
+    strength = {(row["base_model"], row["stage"]): row["strength"] for row in found.iter_rows(named=True)}
+    assert strength["mistral", "base"] == 0.0
+    assert strength["mistral", "merged"] == pytest.approx(strength["qwen2", "base"])
+    assert strength["mistral", "merged"] > strength["qwen2", "merged"] > strength["mistral", "cpt"]
+    assert found["strength"].is_sorted(descending=True)
+
+
+def test_equal_answers_and_what_the_order_did_are_told(compare: Callable[..., Manifest]) -> None:
+    metrics = compare(ANSWERS).metrics
+    assert (metrics["instructions"], metrics["models"], metrics["games"]) == (8, 6, 15 * 8 * 2)
+    assert (metrics["unreadable_verdicts"], metrics["position_consistency"], metrics["first_position_win_rate"]) == (0, 1.0, 0.5)
 
 
 def test_the_merge_is_compared_with_its_base_against_the_opponent(store: Store, compare: Callable[..., Manifest]) -> None:
