@@ -32,7 +32,7 @@ def gaps_of(card: str) -> list[str]:
     except Exception as error:  # of YAML, of types and of values, as the client raises them
         return [f"the front matter cannot be read: {' '.join(str(error).split())}"]
     found = [f"the front matter has no {name}" for name in FIELDS if not getattr(data, name, None)]
-    results = data.eval_results or []
+    results = getattr(data, "eval_results", None) or []
     if not results:
         found.append("the front matter has no results")
     found += [f"the result on {one.dataset_name} is no number" for one in results if not _is_number(one.metric_value)]

@@ -17,6 +17,10 @@ STYLES: Mapping[str, Callable[[float], str]] = {
     "published": lambda value: f"{100 * value:.2f}",
     "points": lambda value: f"{_without_negative_zero(100 * float(value)):+.1f}",
     "count": lambda value: f"{value:,.0f}",
+    "ratio": lambda value: f"{value:.2f}",
+    "signed_ratio": lambda value: f"{_without_negative_zero(float(value)):+.2f}",
+    "words": lambda value: f"{value:.0f}",
+    "signed_words": lambda value: f"{_without_negative_zero(float(value)):+.1f}",
     "decimal": lambda value: f"{value:.4g}",
     "p": _p,
 }

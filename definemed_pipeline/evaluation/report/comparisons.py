@@ -1,21 +1,23 @@
-"""Win rates: every model against every other, and against the recipe's opponent."""
+"""Win rates: every model against every other, as judged and at equal length."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from definemed_pipeline.evaluation.report.measures import STAGE_NAMES, Range, range_of
 from definemed_pipeline.evaluation.report.tracing import TracedFiles, TracedText
 
 PAIR = ("base_model", "stage", "opponent_base_model", "opponent_stage")
 Model = tuple[str, str]
+Matrix = Mapping[tuple[Model, Model], Range | None]  # None where no verdict could be read
 
 
 @dataclass(frozen=True, kw_only=True)
 class WinRates:
-    """Win rates of the row's model against the column's, over `models` in their order."""
+    """Win rates of the row's model against the column's, over `models` in their order, by what they are called."""
 
     models: Sequence[Model]
-    cells: Mapping[tuple[Model, Model], Range]
+    matrices: Mapping[str, Matrix]
     opponent: Model
     judge: TracedText
 
@@ -28,16 +30,22 @@ class WinRates:
 def read_win_rates(files: TracedFiles) -> WinRates:
     """Read the win rates of all pairs."""
     rows = files.rows("win_rates", "win_rates.parquet", key=PAIR)
-    cells = {
-        ((row["base_model"], row["stage"]), (row["opponent_base_model"], row["opponent_stage"])): range_of(
-            row, "win_rate", low="low", high="high"
-        )
-        for row in rows
-    }
     settings = files.manifest("win_rates")["identity"]["settings"]
+    matrices = {"As judged": _matrix(rows, "win_rate", "low", "high")}
+    if "length_controlled" in rows[0]:
+        matrices["At equal length"] = _matrix(rows, "length_controlled", "length_controlled_low", "length_controlled_high")
     return WinRates(
-        models=list(dict.fromkeys(model for model, _ in cells)),
-        cells=cells,
+        models=list(dict.fromkeys((row["base_model"], row["stage"]) for row in rows)),
+        matrices=matrices,
         opponent=(str(settings["opponent_base_model"]), str(settings["opponent_stage"])),
         judge=settings["judge"]["kind"],
     )
+
+
+def _matrix(rows: Sequence[Mapping[str, Any]], value: str, low: str, high: str) -> Matrix:
+    return {
+        ((row["base_model"], row["stage"]), (row["opponent_base_model"], row["opponent_stage"])): None
+        if row[value] is None
+        else range_of(row, value, low=low, high=high)
+        for row in rows
+    }

@@ -56,6 +56,7 @@ def read_failures(files: TracedFiles, base_models: Sequence[str]) -> list[Failur
                     },
                 )
                 for failure in FAILURES
+                if any(row["failure"] == failure for row in rates)
             ],
         )
         for name in base_models

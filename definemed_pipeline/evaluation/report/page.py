@@ -17,7 +17,9 @@ from definemed_pipeline.evaluation.report.marking import Marks
 from definemed_pipeline.evaluation.report.measures import STAGE_NAMES
 from definemed_pipeline.evaluation.report.models import read_models
 from definemed_pipeline.evaluation.report.settings import ReportSettings
+from definemed_pipeline.evaluation.report.sweep import read_sweeps
 from definemed_pipeline.evaluation.report.tracing import MANIFEST, Place, TracedFiles, trace
+from definemed_pipeline.evaluation.report.tradeoffs import read_tradeoffs
 from definemed_pipeline.evaluation.report.verdict import read_verdict
 from definemed_pipeline.evaluation.stages import STAGE_PAIRS, STAGES
 
@@ -41,6 +43,8 @@ def write_report(draft: Draft[ReportSettings]) -> None:
         win_rates=read_win_rates(files),
         failures=read_failures(files, base_models),
         examples=read_examples(files, base_models, examples=draft.settings.examples),
+        tradeoffs=read_tradeoffs(files),
+        sweeps=read_sweeps(files, draft.partitions("merge_sweep")),
         corpus=read_corpus(files),
         models=read_models(files, base_models),
         lineage=branches_of([lineage_of(draft.store, draft.input_manifest(i.asset, i.partition)) for i in draft.identity.inputs]),

@@ -115,6 +115,10 @@ class TracedFiles:
         """Return a JSON or YAML file."""
         return trace(_parsed(self._folder(asset, partition) / file), Place(asset=asset, partition=partition, file=file, key=""))
 
+    def has(self, asset: str, file: str, partition: str = UNPARTITIONED) -> bool:
+        """Tell whether an artifact holds a file."""
+        return (self._folder(asset, partition) / file).exists()
+
     def text(self, asset: str, file: str, partition: str = UNPARTITIONED) -> TracedText:
         """Return a whole file as a text."""
         text = (self._folder(asset, partition) / file).read_text("utf-8")

@@ -16,7 +16,7 @@ from definemed_pipeline.evaluation.report.tracing import MANIFEST, calculate, lo
 NUMBER = re.compile(r"(?<![\w.,/-])\d(?:[\d.,]*\d)?(?![\w-])")
 ALLOWED = re.compile(r"95 %")  # the confidence of every interval
 # Elements whose numbers are no measurements: what a name or a scale consists of.
-NAMES = "self::style or self::title or self::code or self::sup or contains(@class, 'axis') or contains(@class, 'artifact')"
+NAMES = "self::style or self::title or self::code or self::sup or contains(@class, 'axis') or starts-with(@class, 'name ') or contains(@class, 'artifact')"
 BLOCKS = "ancestor::*[self::p or self::table or self::figure or self::article or self::li]"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -24,7 +25,7 @@ from definemed_pipeline.evaluation.settings import (
     LanguageSettings,
     ModelCardsSettings,
 )
-from definemed_pipeline.evaluation.stages import write_table
+from definemed_pipeline.evaluation.stages import STAGES, write_table
 from definemed_pipeline.settings import setting, settings
 from definemed_pipeline_tests.conftest import build_artifact
 from definemed_pipeline_tests.evaluation.conftest import MicroModel
@@ -112,6 +113,57 @@ def write_merge(draft: Draft[Any]) -> None:
     )
 
 
+def write_candidates(draft: Draft[Any]) -> None:
+    """Write candidates from t = 0 to 1 between base and CPT checkpoint, of which the best balanced is chosen."""
+    steps = [None, None, *(number / 5 for number in range(1, 5))]
+    rows = [
+        {
+            "model": ("base", "cpt")[number] if t is None else f"slerp t={t}",
+            **around("accuracy", (0.3, 0.9)[number] if t is None else 0.3 + 0.6 * t**0.5),
+            **around("answered_properly", (0.75, 0.05)[number] if t is None else 0.75 - 0.7 * t**2),
+            **around("language_mixing", 0.05),
+            "questions": 45,
+            "instructions": 40,
+            "accuracy_kept": None if t is None else t**0.5,
+            "instruction_following_recovered": None if t is None else 1 - t**2,
+            "is_on_front": None if t is None else t != 0.2,
+            "is_chosen": t == 0.6,
+        }
+        for number, t in enumerate(steps)
+    ]
+    pl.DataFrame(rows, infer_schema_length=None).write_parquet(draft.folder / "candidates.parquet")
+
+
+def around(name: str, value: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": max(0.0, value - 0.1), f"{name}_high": min(1.0, value + 0.1)}
+
+
+def diagnose(draft: Draft[Any]) -> None:
+    """Diagnose, and add the trade-off table in its form."""
+    diagnose_responses(draft)
+    path = draft.folder / "tradeoffs.parquet"
+    if not path.exists():
+        pl.DataFrame([*(tradeoff(name, number) for name in MODELS for number in range(3))]).write_parquet(path)
+
+
+def tradeoff(base_model: str, number: int) -> dict[str, Any]:
+    measure, unit, better, values, did = (
+        ("accuracy", "share", "higher", (0.3, 0.9, 0.75), ("gain", "kept")),
+        ("words_to_reference", "ratio", "lower", (1.1, 0.9, 1.9), ("none shown", "brought in")),
+        ("answered_properly", "share", "higher", (0.75, 0.05, 0.6), ("cost", "recovered")),
+    )[number]
+    base, cpt, merged = values
+    shares = around("merge_share", 0.78) if did[1] != "brought in" else dict.fromkeys(around("merge_share", 0))
+    changes = {"cpt_change": cpt - base, "merge_change": merged - cpt, "total_change": merged - base}
+    return {
+        **{"base_model": base_model, "measure": measure, "unit": unit, "better": better, "units": 80},
+        **{name: value for stage, at in zip(STAGES, values, strict=True) for name, value in proportion(stage, at).items()},
+        **{name: value for change, at in changes.items() for name, value in proportion(change, at).items()},
+        **{"cpt_effect": did[0], "merge_effect": did[1]},
+        **{name: value if value is None else float(value) for name, value in shares.items()},
+    }
+
+
 @dataclass(frozen=True)
 class World:
     """The lake and the report in it."""
@@ -159,11 +211,12 @@ def inputs_of(store: Store) -> list[Manifest]:
         build_artifact(
             store,
             "failure_modes",
-            diagnose_responses,
+            diagnose,
             FailureModesSettings(language=language, resamples=200),
             inputs=responses,
         ),
         *(build_artifact(store, "merged_models", write_merge, MicroModel(), partition=name) for name in MODELS),
+        build_artifact(store, "merge_sweep", write_candidates, MicroModel(), partition=MODELS[1]),
         *(build_artifact(store, "benchmark_scores", write_scores, MicroModel(), partition=name) for name in MODELS),
         *(build_artifact(store, "model_cards", lambda draft: None, card, partition=name) for name in MODELS),
     ]

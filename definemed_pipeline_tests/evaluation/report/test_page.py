@@ -14,12 +14,20 @@ from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.effect import Claim
 from definemed_pipeline.evaluation.report.copying import COPY, copy_page, older_than
-from definemed_pipeline.evaluation.report.page import PAGE
+from definemed_pipeline.evaluation.report.page import PAGE, write_report
 from definemed_pipeline.evaluation.report.verdict import headline_of
 from definemed_pipeline.evaluation.report.verify import contradictions
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact
 from definemed_pipeline_tests.evaluation.conftest import MicroModel
-from definemed_pipeline_tests.evaluation.report.conftest import INSTRUCTION, MODELS, REPORT, World, report_in, write_scores
+from definemed_pipeline_tests.evaluation.report.conftest import (
+    INSTRUCTION,
+    MODELS,
+    REPORT,
+    World,
+    inputs_of,
+    report_in,
+    write_scores,
+)
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +166,30 @@ def test_a_page_that_is_older_than_what_it_tells_of_says_so(tmp_path: Path) -> N
 
     build_artifact(world.store, "benchmark_scores", other, MicroModel(seed=1), partition=MODELS[0])
     assert older_than(world.store, RECIPE, world.report) == [f"benchmark_scores[{MODELS[0]}]"]
+
+
+def words_of(element: lxml.html.HtmlElement) -> str:
+    return " ".join(" ".join(element.itertext()).split())
+
+
+def test_the_trade_off_says_what_each_stage_did(tree: lxml.html.HtmlElement) -> None:
+    table = tree.xpath("//section[@id='tradeoffs']//table")[0]
+    rows = [[words_of(cell) for cell in row.xpath("th | td")] for row in table.xpath(".//tbody/tr")]
+    assert rows[0][0] == "accuracy, % higher is better"
+    assert rows[0][4:] == ["gain +60.0 ( +57.0 to +62.0 )", "kept 78 % 68 – 88 %"]
+    assert rows[1][4:] == ["none shown −0.20 ( −0.23 to −0.18 )", "brought in +0.80 ( +0.77 to +0.82 ) to base"]
+
+
+def test_the_sweep_names_the_chosen_merge_and_joins_the_front(tree: lxml.html.HtmlElement) -> None:
+    (section,) = tree.xpath("//section[@id='merge']")
+    assert [words_of(one) for one in section.xpath(".//tr[@class='kept']/th")] == ["slerp t=0.6 chosen"]
+    assert section.xpath("string(.//svg/text[@class='name chosen'])") == "slerp t=0.6"
+    (line,) = section.xpath(".//svg/path[@class='joined']/@d")
+    assert len(line.split("L")) == 3  # t = 0.4, 0.6, 0.8
+    assert len(section.xpath(".//svg/g[@class='point dominated']")) == 1
+
+
+def test_a_lake_without_a_sweep_has_no_such_section(tmp_path: Path) -> None:
+    inputs = [one for one in inputs_of(Store(str(tmp_path))) if one.asset != "merge_sweep"]
+    report = build_artifact(Store(str(tmp_path)), "report", write_report, REPORT, inputs=inputs)
+    assert 'id="merge"' not in World(Store(str(tmp_path)), report).page
