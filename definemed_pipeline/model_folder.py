@@ -78,6 +78,16 @@ def copy_companions(base: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
+def write_config(base: Path, target: Path, *, dtype: str) -> None:
+    """Write a base model's configuration for weights of a dtype: byte by byte where the base's are of it too."""
+    config = read_json(base / "config.json")
+    if stored_dtype(config) == dtype:
+        shutil.copyfile(base / "config.json", target / "config.json")
+        return
+    config.pop("torch_dtype", None)  # the older name of the key
+    (target / "config.json").write_text(json.dumps({**config, "dtype": dtype}, indent=2) + "\n", "utf-8")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a small JSON file."""
     content: dict[str, Any] = json.loads(path.read_text("utf-8"))

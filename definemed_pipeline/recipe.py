@@ -149,6 +149,13 @@ class Recipe(pydantic.BaseModel):
         return self
 
     @pydantic.model_validator(mode="after")
+    def _merged_base_models_exist(self) -> "Recipe":
+        if unknown := sorted(self.merged_models.for_base_models.keys() - self.base_models.keys()):
+            known = ", ".join(self.base_models)
+            raise ValueError(f"merged_models.for_base_models names {unknown[0]!r}; allowed are the recipe's base models: {known}")
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _opponent_exists(self) -> "Recipe":
         opponent = self.win_rates.opponent_base_model
         if opponent not in self.base_models:

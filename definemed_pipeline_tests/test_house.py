@@ -29,7 +29,7 @@ LAYERS = [
     {"compute"},
     {"corpus", "training", "merging", "evaluation"},
     {"payload", "demo"},
-    {"pod"},
+    {"pod", "existing_models"},
     {"chat", "artifacts"},
     {"intervals", "keyed_hash", "ahead", "model_folder"},
     {"settings", "errors"},
@@ -46,7 +46,9 @@ def room_of(path: Path) -> str:
 
 
 LIGHT = [
-    path for path in MODULES if room_of(path) in ("training", "artifacts", "payload", "pod", "settings", "errors", "model_folder")
+    path
+    for path in MODULES
+    if room_of(path) in ("training", "artifacts", "payload", "pod", "settings", "errors", "model_folder", "existing_models")
 ]
 
 

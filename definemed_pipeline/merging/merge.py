@@ -1,11 +1,13 @@
-"""Payload that merges a CPT checkpoint with its instruct model, tensor by tensor, by mergekit.
+"""Payload that merges a CPT checkpoint with its instruct model, and with others where the recipe names them, by mergekit.
 
-Method: SLERP as in Shoemake (1985), per tensor, by mergekit's `slerp`; the base is the instruct model, as in BioMistral. What SLERP meant
-for each tensor is recorded, since between a base and its CPT checkpoint it often is linear interpolation.
+The paper's method is SLERP (Shoemake 1985), tensor by tensor, with the instruct model as its base, as in BioMistral. What it meant for each
+tensor is recorded, since between a base and its CPT checkpoint it often is linear interpolation.
 """
 
+import dataclasses
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,125 +15,112 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
-from mergekit.config import MergeConfiguration
-from mergekit.merge import run_merge
-from mergekit.options import MergeOptions
 
 from definemed_pipeline import model_folder
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.merging.settings import MergedModelsSettings
+from definemed_pipeline.existing_models import fetch_model
+from definemed_pipeline.merging.checks import measure_soundness
+from definemed_pipeline.merging.configuration import merge_configuration
+from definemed_pipeline.merging.parameters import filters_of
+from definemed_pipeline.merging.settings import BASE, CPT, MergedModelsSettings
 from definemed_pipeline.merging.tensors import SCHEMA, Weights, compare_tensors
+from definemed_pipeline.merging.weights import SECONDS_BETWEEN_REPORTS, merge_weights
 from definemed_pipeline.payload import run_payload
-
-PROBE = [{"role": "user", "content": "1 + 1 = ?"}]
 
 
 def merge(draft: Draft[MergedModelsSettings]) -> None:
-    """Merge into `model/`, record each tensor in `tensors.parquet`, and check that the result is a whole, working model."""
+    """Merge into `model/`, record each tensor in `tensors.parquet`, and measure whether the result is a whole, working model."""
     torch.set_num_threads(1)  # norms are sums, and come out the same whatever the number of cores
-    started, name = time.monotonic(), draft.identity.partition
-    base = draft.input("base_models", name) / model_folder.FOLDER
-    cpt = draft.input("cpt_checkpoints", name) / model_folder.FOLDER
+    started, name, chosen = time.monotonic(), draft.identity.partition, draft.settings
+    folders = {
+        BASE: draft.input("base_models", name) / model_folder.FOLDER,
+        CPT: draft.input("cpt_checkpoints", name) / model_folder.FOLDER,
+        **{other: _fetch(draft, other) for other in chosen.others},
+    }
     merged = draft.folder / model_folder.FOLDER
-    draft.report(f"merging {name} with its CPT checkpoint by {draft.settings.method}")
-    run_merge(
-        MergeConfiguration.model_validate(merge_configuration(draft.settings, base=_reference(base), cpt=_reference(cpt))),
-        str(merged),
-        MergeOptions(copy_tokenizer=False, write_model_card=False, trust_remote_code=False, quiet=True),
-    )
-    _keep_model_files(merged)
-    model_folder.copy_companions(base, merged)
-    named = merge_configuration(draft.settings, base=f"base_models/{name}/model", cpt=f"cpt_checkpoints/{name}/model")
-    (draft.folder / "merge.yaml").write_text(yaml.safe_dump(named, sort_keys=False), "utf-8")
-    check_shapes(merged, base)
-    draft.report("comparing tensors")
-    rows = compare_tensors(Weights(base), Weights(cpt), Weights(merged))
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), draft.folder / "tensors.parquet", compression="zstd")
-    check_finite(rows)
-    check_answers(merged)
-    draft.metrics.update(_summary(rows), method=draft.settings.method, t=draft.settings.t)
+    draft.report(f"merging {name}: {', '.join(chosen.models)} by {chosen.method}")
+    merge_models(chosen, folders, merged, base_model=name, report=draft.report)
+    written = time.monotonic()
+    rows = _compare(draft, folders, merged)
+    compared = time.monotonic()
     draft.metrics.update(
-        parameters=model_folder.count_parameters(merged),
-        vocabulary_size=model_folder.vocabulary_size(merged),
+        method=chosen.method,
+        parameters_of_the_method=chosen.parameters,
+        **_summary(rows),
+        **dataclasses.asdict(measure_soundness(merged, folders[BASE])),
+        merge_seconds=round(written - started, 2),
+        compare_seconds=round(compared - written, 2),
         seconds=round(time.monotonic() - started, 2),
     )
 
 
-def merge_configuration(chosen: MergedModelsSettings, *, base: Any, cpt: Any) -> dict[str, Any]:
-    """Return mergekit's configuration for two models, each given as mergekit reads a reference.
+def merge_models(
+    chosen: MergedModelsSettings,
+    folders: Mapping[str, Path],
+    target: Path,
+    *,
+    base_model: str,
+    report: Callable[[str], None],
+) -> None:
+    """Write the model that a section makes of `folders` (by name, see the settings) to `target`, and `merge.yaml` beside it.
 
-    There is no `tokenizer_source`: with one, mergekit cuts the vocabulary's padding off (Qwen2.5: 152,064 to 151,665 rows).
+    Everything but the weights is the base's. Raise UserError where the models do not fit each other or the section.
     """
-    by_module = [("self_attn", list(chosen.self_attn_t)), ("mlp", list(chosen.mlp_t))]
-    t = [{"filter": module, "value": values} for module, values in by_module if values] + [{"value": chosen.t}]
-    shared = {"merge_method": chosen.method, "dtype": chosen.dtype, "base_model": base}
-    if chosen.method == "slerp":
-        return {**shared, "models": [{"model": base}, {"model": cpt}], "parameters": {"t": t}}
-    weights = [(base, [_complement(entry) for entry in t]), (cpt, t)]
-    return {**shared, "models": [{"model": model, "parameters": {"weight": weight}} for model, weight in weights]}
+    _refuse_useless_filters(chosen, model_folder.weight_shapes(folders[BASE]))
+    merge_weights(chosen, folders, target, report=report)
+    model_folder.copy_companions(folders[BASE], target)
+    model_folder.write_config(folders[BASE], target, dtype=chosen.dtype)
+    named = {BASE: f"base_models/{base_model}/model", CPT: f"cpt_checkpoints/{base_model}/model"}
+    named |= {other: f"others/{other}/model" for other in chosen.others}
+    record = yaml.safe_dump(merge_configuration(chosen, named), sort_keys=False)
+    target.with_name("merge.yaml").write_text(record, "utf-8")
 
 
-def check_shapes(merged: Path, base: Path) -> None:
-    """Raise UserError where the merge has other tensors than its base, or tensors of another shape."""
-    found, expected = ({name: weights.shape(name) for name in weights.names} for weights in (Weights(merged), Weights(base)))
-    if found != expected:
-        different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        raise UserError(
-            f"the merge and its base differ in the shape of {', '.join(different[:3])}; is the checkpoint of this base?"
-        )
+def _fetch(draft: Draft[MergedModelsSettings], name: str) -> Path:
+    """Return the folder of another model, fetched where a killed try has not done so already."""
+    place = draft.checkpoints / "others" / name
+    if not (place / model_folder.FOLDER).exists():
+        unfinished = place / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        files = [source for source in draft.identity.sources if source.name.startswith(f"others/{name}/")]
+        fetch_model(draft.settings.others[name], files, unfinished, cache=place / "download", report=draft.report)
+        unfinished.rename(place / model_folder.FOLDER)
+    return place / model_folder.FOLDER
 
 
-def check_finite(rows: list[dict[str, Any]]) -> None:
-    """Raise UserError where a merged tensor holds values that are no numbers."""
-    broken = [row["tensor"] for row in rows if not row["is_finite"]]
-    if broken:
-        raise UserError(
-            f"the merge holds values that are no numbers in {', '.join(broken[:3])}; look at the CPT checkpoint's loss"
-        )
+def _refuse_useless_filters(chosen: MergedModelsSettings, tensors: Mapping[str, Any]) -> None:
+    for part in filters_of(chosen.parameters):
+        if not any(part in tensor for tensor in tensors):
+            example = next((tensor for tensor in tensors if ".layers." in tensor), next(iter(tensors)))
+            raise UserError(f"merged_models.parameters: no tensor's name holds {part!r}; names look like {example}")
 
 
-def check_answers(merged: Path) -> None:
-    """Load the merge as a user would and let it answer. Raise UserError where it does not, or its embeddings lost their tie."""
-    model: Any = model_folder.load_model(merged)
-    tokenizer = model_folder.load_tokenizer(merged)
-    is_tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    if is_tied != model.config.tie_word_embeddings:
-        raise UserError("the merge lost the tie of input and output embeddings")
-    written = str(tokenizer.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=False))
-    prompt = tokenizer(written, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    if model.generate(prompt, max_new_tokens=4, do_sample=False).shape[1] <= prompt.shape[1]:
-        raise UserError("the merge loads but generates nothing")
-
-
-def _reference(folder: Path) -> dict[str, Any]:
-    """Name a local folder to mergekit; in a plain string it would read `@` as a revision and `+` as an adapter."""
-    return {"model": {"path": str(folder)}}
-
-
-def _complement(entry: Mapping[str, Any]) -> dict[str, Any]:
-    value = entry["value"]
-    return {**entry, "value": [1 - t for t in value] if isinstance(value, list) else 1 - value}
-
-
-def _keep_model_files(folder: Path) -> None:
-    """Remove what mergekit writes beside the model, such as notes with local paths."""
-    for path in folder.iterdir():
-        if not model_folder.is_model_file(path.name):
-            path.unlink()
+def _compare(draft: Draft[MergedModelsSettings], folders: Mapping[str, Path], merged: Path) -> list[dict[str, Any]]:
+    base, cpt, result = Weights(folders[BASE]), Weights(folders[CPT]), Weights(merged)
+    reported, rows = time.monotonic(), []
+    for row in compare_tensors(base, cpt, result):
+        rows.append(row)
+        if time.monotonic() - reported > SECONDS_BETWEEN_REPORTS:
+            reported = time.monotonic()
+            draft.report(f"{len(rows)} of {len(base.names)} tensors compared")
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), draft.folder / "tensors.parquet", compression="zstd")
+    return rows
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    count = len(rows)
+    finite = [row for row in rows if row["is_finite"]] or rows
+    count = len(finite)
+    means = ("cosine", "angle_degrees", "relative_change", "merged_cosine_to_base", "merged_cosine_to_cpt", "merged_change")
     return {
-        "tensors": count,
-        "linear_fallback_share": round(sum(row["is_linear_fallback"] for row in rows) / count, 4),
-        "cosine_mean": round(sum(row["cosine"] for row in rows) / count, 6),
-        "cosine_min": round(min(row["cosine"] for row in rows), 6),
-        "relative_change_mean": round(sum(row["relative_change"] for row in rows) / count, 6),
-        "merged_change_mean": round(sum(row["merged_change"] for row in rows) / count, 6),
+        "tensors": len(rows),
+        "nearly_parallel_share": round(sum(row["is_nearly_parallel"] for row in finite) / count, 4),
+        **{f"{name}_mean": round(sum(row[name] for row in finite) / count, 6) for name in means},
+        "cosine_min": round(min(row["cosine"] for row in finite), 6),
+        "angle_degrees_max": round(max(row["angle_degrees"] for row in finite), 4),
+        "not_finite": [row["tensor"] for row in rows if not row["is_finite"]][:10],
     }
 
 
 if __name__ == "__main__":
-    run_payload(MergedModelsSettings, merge)
+    run_payload(MergedModelsSettings, merge, parse=MergedModelsSettings.parse)

@@ -13,6 +13,7 @@ from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.existing_models import FolderModelSettings, HubModelSettings
 from definemed_pipeline.recipe import Recipe
 from definemed_pipeline.settings import section_digest
 from definemed_pipeline.training import planning
@@ -24,7 +25,7 @@ from definemed_pipeline.training.model_shape import (
     packaged_repositories,
     read_shape,
 )
-from definemed_pipeline.training.settings import FolderBaseModelSettings, HubBaseModelSettings, PretrainBaseModelSettings
+from definemed_pipeline.training.settings import PretrainBaseModelSettings
 
 T_co = TypeVar("T_co", covariant=True)
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -146,7 +147,7 @@ class _Planner:
                 self.training,
                 self.execution,
                 stored_weight_bytes=_stored_weight_bytes(config.value),
-                merged_weight_bytes=DTYPE_BYTES[self.recipe.merged_models.dtype],
+                merged_weight_bytes=DTYPE_BYTES[self.recipe.merged_models.of(self.name).dtype],
             ),
         )
 
@@ -159,9 +160,9 @@ class _Planner:
         match section:
             case PretrainBaseModelSettings():
                 return Sourced(value=_config_to_be_trained(section), source=f"base_models.{self.name} of the recipe")
-            case FolderBaseModelSettings():
+            case FolderModelSettings():
                 return Sourced(value=_read_json(f"{section.path.rstrip('/')}/config.json"), source="config.json of the folder")
-            case HubBaseModelSettings():
+            case HubModelSettings():
                 if config := packaged_config(section.repository):
                     return Sourced(value=config, source=f"config of {section.repository}, packaged")
                 raise UserError(

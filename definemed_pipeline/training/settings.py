@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.existing_models import ExistingModelSettings
 from definemed_pipeline.settings import setting, settings
 
 GENERAL_KEY = "cpt_corpus.general.files"
@@ -50,38 +51,7 @@ class PretrainBaseModelSettings:
         return {"texts": self.texts, "chats": self.chats}
 
 
-@settings
-class HubBaseModelSettings:
-    """An instruct model of the Hugging Face Hub. `revision` is a whole commit hash: a branch or tag may move."""
-
-    kind: Literal["hub"]
-    repository: str
-    revision: str
-
-    def __post_init__(self) -> None:
-        if len(self.revision) != 40 or set(self.revision) - set("0123456789abcdef"):
-            raise ValueError(f"revision is {self.revision!r}; allowed: a commit hash of 40 hexadecimal digits")
-
-    def sources(self) -> dict[str, str]:
-        """Return nothing: the revision names the bytes."""
-        return {}
-
-
-@settings
-class FolderBaseModelSettings:
-    """An instruct model in a folder (path or URL) laid out as `save_pretrained` does."""
-
-    kind: Literal["folder"]
-    path: str = setting(location=True)
-
-    def sources(self) -> dict[str, str]:
-        """Return the files of the model in that folder, by name; raise UserError where there are none."""
-        from definemed_pipeline.model_folder import list_model_files
-
-        return list_model_files(self.path)
-
-
-BaseModelSettings: TypeAlias = PretrainBaseModelSettings | HubBaseModelSettings | FolderBaseModelSettings
+BaseModelSettings: TypeAlias = PretrainBaseModelSettings | ExistingModelSettings
 
 
 @settings

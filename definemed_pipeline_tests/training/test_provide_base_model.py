@@ -12,9 +12,9 @@ import pytest
 
 from definemed_pipeline.artifacts.manifest import Identity, Manifest
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.existing_models import FolderModelSettings, HubModelSettings
 from definemed_pipeline.payload import Spec
 from definemed_pipeline.training.provide_base_model import provide_base_model
-from definemed_pipeline.training.settings import FolderBaseModelSettings, HubBaseModelSettings
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact, identity_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -41,7 +41,7 @@ def folder(tmp_path, store, base) -> Path:
 @pytest.fixture
 def provide(store, folder) -> Callable[[], Manifest]:
     def build() -> Manifest:
-        section = FolderBaseModelSettings(kind="folder", path=str(folder))
+        section = FolderModelSettings(kind="folder", path=str(folder))
         return build_artifact(store, "base_models", provide_base_model, section, partition="own", sources=section.sources())
 
     return build
@@ -101,7 +101,7 @@ def test_an_index_that_names_an_absent_file_is_refused(folder, provide) -> None:
 
 def test_a_folder_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(UserError, match="/nowhere is no model folder"):
-        FolderBaseModelSettings(kind="folder", path="/nowhere").sources()
+        FolderModelSettings(kind="folder", path="/nowhere").sources()
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def hub(folder) -> Iterator[str]:
 
 def fetch(store, tmp_path: Path, hub: str, repository: str) -> tuple[Identity, subprocess.CompletedProcess[str]]:
     identity = identity_of(
-        "base_models", HubBaseModelSettings(kind="hub", repository=repository, revision=COMMIT), partition="fetched"
+        "base_models", HubModelSettings(kind="hub", repository=repository, revision=COMMIT), partition="fetched"
     )
     spec = Spec(lake=store.url, scratch=str(store.scratch), recipe=RECIPE, run_id="test", force=False, identities=(identity,))
     (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()))

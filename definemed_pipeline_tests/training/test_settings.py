@@ -7,23 +7,9 @@ from definemed_pipeline.errors import UserError
 from definemed_pipeline.settings import as_json, section_digest
 from definemed_pipeline.training.settings import (
     CptCorpusSettings,
-    FolderBaseModelSettings,
     GeneralDocumentsSettings,
-    HubBaseModelSettings,
     PretrainBaseModelSettings,
 )
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:-1], COMMIT.upper()])
-def test_a_hub_revision_that_may_move_is_refused(revision: str) -> None:
-    with pytest.raises(ValueError, match="commit hash of 40 hexadecimal digits"):
-        HubBaseModelSettings(kind="hub", repository="a/b", revision=revision)
-
-
-def test_a_hub_model_is_named_by_its_revision_and_has_no_sources() -> None:
-    assert HubBaseModelSettings(kind="hub", repository="a/b", revision=COMMIT).sources() == {}
 
 
 def test_settings_survive_the_way_through_json(micro) -> None:
@@ -40,13 +26,6 @@ def test_where_the_texts_lie_is_no_part_of_the_version_but_the_shape_of_the_mode
 def test_a_shape_that_no_model_can_have_is_refused_by_name(micro, changes: dict[str, int], key: str) -> None:
     with pytest.raises(ValueError, match=f"{key} is"):
         micro(**changes)
-
-
-def test_a_folder_names_each_model_file_as_a_source(tmp_path) -> None:
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "training_args.bin", "modeling_own.py"):
-        (tmp_path / name).touch()
-    section = FolderBaseModelSettings(kind="folder", path=str(tmp_path))
-    assert list(section.sources()) == ["model/config.json", "model/model.safetensors", "model/tokenizer.json"]
 
 
 def test_what_runs_outside_payloads_imports_neither_torch_nor_transformers() -> None:
