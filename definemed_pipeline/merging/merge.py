@@ -5,7 +5,6 @@ tensor is recorded, since between a base and its CPT checkpoint it often is line
 """
 
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,9 +18,9 @@ import yaml
 from definemed_pipeline import model_folder
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.existing_models import fetch_model
 from definemed_pipeline.merging.checks import measure_soundness
 from definemed_pipeline.merging.configuration import merge_configuration
+from definemed_pipeline.merging.other_models import fetch_other_models
 from definemed_pipeline.merging.parameters import filters_of
 from definemed_pipeline.merging.settings import BASE, CPT, MergedModelsSettings
 from definemed_pipeline.merging.tensors import SCHEMA, Weights, compare_tensors
@@ -36,7 +35,7 @@ def merge(draft: Draft[MergedModelsSettings]) -> None:
     folders = {
         BASE: draft.input("base_models", name) / model_folder.FOLDER,
         CPT: draft.input("cpt_checkpoints", name) / model_folder.FOLDER,
-        **{other: _fetch(draft, other) for other in chosen.others},
+        **fetch_other_models(draft, chosen.others),
     }
     merged = draft.folder / model_folder.FOLDER
     draft.report(f"merging {name}: {', '.join(chosen.models)} by {chosen.method}")
@@ -75,18 +74,6 @@ def merge_models(
     named |= {other: f"others/{other}/model" for other in chosen.others}
     record = yaml.safe_dump(merge_configuration(chosen, named), sort_keys=False)
     target.with_name("merge.yaml").write_text(record, "utf-8")
-
-
-def _fetch(draft: Draft[MergedModelsSettings], name: str) -> Path:
-    """Return the folder of another model, fetched where a killed try has not done so already."""
-    place = draft.checkpoints / "others" / name
-    if not (place / model_folder.FOLDER).exists():
-        unfinished = place / "unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        files = [source for source in draft.identity.sources if source.name.startswith(f"others/{name}/")]
-        fetch_model(draft.settings.others[name], files, unfinished, cache=place / "download", report=draft.report)
-        unfinished.rename(place / model_folder.FOLDER)
-    return place / model_folder.FOLDER
 
 
 def _refuse_useless_filters(chosen: MergedModelsSettings, tensors: Mapping[str, Any]) -> None:
