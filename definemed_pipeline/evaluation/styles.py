@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 
 
-def _without_negative_zero(value: float) -> float:
-    return value + 0.0
+def _signed(value: float, digits: int) -> str:
+    return f"{round(float(value), digits) + 0.0:+.{digits}f}"  # + 0.0: no negative zero
 
 
 def _p(value: float) -> str:
@@ -15,17 +15,16 @@ STYLES: Mapping[str, Callable[[float], str]] = {
     "percent": lambda value: f"{100 * value:.1f}",
     "whole_percent": lambda value: f"{100 * value:.0f}",
     "published": lambda value: f"{100 * value:.2f}",
-    "points": lambda value: f"{_without_negative_zero(100 * float(value)):+.1f}",
+    "points": lambda value: _signed(100 * value, 1),
     "count": lambda value: f"{value:,.0f}",
     "ratio": lambda value: f"{value:.2f}",
-    "signed_ratio": lambda value: f"{_without_negative_zero(float(value)):+.2f}",
+    "signed_ratio": lambda value: _signed(value, 2),
     "words": lambda value: f"{value:.0f}",
-    "signed_words": lambda value: f"{_without_negative_zero(float(value)):+.1f}",
-    "decimal": lambda value: f"{value:.4g}",
+    "signed_words": lambda value: _signed(value, 1),
     "p": _p,
 }
 
 
 def write_number(value: float, style: str) -> str:
-    """Return a number as text: shares in percent (published ones as exactly as they were) or in percentage points with sign, counts, decimals, p-values."""
+    """Return a number as text: shares in percent (published ones as exactly as they were) or in percentage points with sign, counts, ratios and words, p-values."""
     return STYLES[style](value)

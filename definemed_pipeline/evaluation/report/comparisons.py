@@ -14,12 +14,19 @@ Matrix = Mapping[tuple[Model, Model], Range | None]  # None where no verdict cou
 
 @dataclass(frozen=True, kw_only=True)
 class WinRates:
-    """Win rates of the row's model against the column's, over `models` in their order, by what they are called."""
+    """Win rates of the row's model against the column's, over `models` in their order, by what they are called; who judged, and how reliably.
+
+    `strengths` are in log odds against the opponent, strongest first; `people` says how judge and human votes agree, where there are any.
+    """
 
     models: Sequence[Model]
     matrices: Mapping[str, Matrix]
+    strengths: Mapping[Model, Range]
     opponent: Model
     judge: TracedText
+    kin: TracedText | None
+    reliability: Mapping[str, Any]
+    people: Mapping[str, Any] | None
 
     @staticmethod
     def name(model: Model) -> str:
@@ -30,15 +37,23 @@ class WinRates:
 def read_win_rates(files: TracedFiles) -> WinRates:
     """Read the win rates of all pairs."""
     rows = files.rows("win_rates", "win_rates.parquet", key=PAIR)
-    settings = files.manifest("win_rates")["identity"]["settings"]
-    matrices = {"As judged": _matrix(rows, "win_rate", "low", "high")}
-    if "length_controlled" in rows[0]:
-        matrices["At equal length"] = _matrix(rows, "length_controlled", "length_controlled_low", "length_controlled_high")
+    manifest = files.manifest("win_rates")
+    settings = manifest["identity"]["settings"]
     return WinRates(
         models=list(dict.fromkeys((row["base_model"], row["stage"]) for row in rows)),
-        matrices=matrices,
+        matrices={
+            "As judged": _matrix(rows, "win_rate", "low", "high"),
+            "At equal length": _matrix(rows, "length_controlled", "length_controlled_low", "length_controlled_high"),
+        },
+        strengths={
+            (row["base_model"], row["stage"]): range_of(row, "strength", low="low", high="high")
+            for row in files.rows("win_rates", "strengths.parquet", key=("base_model", "stage"))
+        },
         opponent=(str(settings["opponent_base_model"]), str(settings["opponent_stage"])),
-        judge=settings["judge"]["kind"],
+        judge=settings["judge"].get("endpoint", {}).get("model", settings["judge"]["kind"]),
+        kin=manifest["metrics"].get("kin_of_judge"),
+        reliability=manifest["metrics"],
+        people=files.document("win_rates", "human_agreement.json") if files.has("win_rates", "human_agreement.json") else None,
     )
 
 
