@@ -121,14 +121,15 @@ def _failure_table(store: Store, failures: Manifest) -> Table:
 def _win_rate_table(store: Store, win_rates: Manifest, recipe: Recipe) -> Table:
     opponent = (recipe.win_rates.opponent_base_model, recipe.win_rates.opponent_stage)
     rates = pl.read_parquet(store.folder(win_rates) / "win_rates.parquet")
-    rates = rates.filter(opponent_base_model=opponent[0], opponent_stage=opponent[1])
+    rates = rates.drop_nulls("win_rate").filter(opponent_base_model=opponent[0], opponent_stage=opponent[1])
     judge = recipe.win_rates.judge.kind
     title = f"Win rate in % [95 % interval] against {opponent[0]}/{opponent[1]} (judge: {judge}, ties count half)"
     table = Table("model", "win rate", "at equal length", "wins / ties / losses", title=title, title_justify="left")
     for row in rates.iter_rows(named=True):
         counts = f"{row['wins']} / {row['ties']} / {row['losses']}"
         raw = _interval(row["win_rate"], row["low"], row["high"])
-        controlled = _interval(*(row[f"length_controlled{bound}"] for bound in ("", "_low", "_high")))
+        value, low, high = (row[f"length_controlled{bound}"] for bound in ("", "_low", "_high"))
+        controlled = "too few decided" if value is None else _interval(value, low, high)
         table.add_row(f"{row['base_model']}/{row['stage']}", raw, controlled, counts)
     return table
 

@@ -149,7 +149,9 @@ def _win_rates(folder: Path, base_model: str) -> dict[str, Any]:
         {
             **row,
             "estimate": Estimate(value=row["win_rate"], low=row["low"], high=row["high"]),
-            "controlled": Estimate(**{part: row[name] for part, name in CONTROLLED.items()}),
+            "controlled": None
+            if row["length_controlled"] is None
+            else Estimate(**{part: row[name] for part, name in CONTROLLED.items()}),
         }
         for stage in STAGES
         for row in against.filter(stage=stage).iter_rows(named=True)

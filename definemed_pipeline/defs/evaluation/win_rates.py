@@ -29,7 +29,7 @@ CHECKS = active_recipe().checks
     kinds={"polars", "parquet"},
     owners=OWNERS,
     deps=[responses],
-    code_version=code_version("2", SECTION),
+    code_version=code_version("3", SECTION),
     check_specs=[
         *blocking("win_rates", complete="Every ordered pair of different models has a win rate."),
         *warning(
@@ -111,7 +111,8 @@ def _against_the_opponent(table: pl.DataFrame) -> str:
     for row in against.drop_nulls("win_rate").iter_rows(named=True):
         name = f"{row['base_model']}/{row['stage']}"
         shown[name] = (row["win_rate"], row["low"], row["high"])
-        shown[f"{name}, at equal length"] = tuple(row[f"length_controlled{bound}"] for bound in ("", "_low", "_high"))
+        if row["length_controlled"] is not None:
+            shown[f"{name}, at equal length"] = tuple(row[f"length_controlled{bound}"] for bound in ("", "_low", "_high"))
     return plots.bars(
         {name: value for name, (value, _, _) in shown.items()},
         label=f"win rate against {SECTION.opponent_base_model}/{SECTION.opponent_stage}",

@@ -15,7 +15,7 @@ from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.pairwise.chat_judge import RUBRIC_VARIABLES, judge_by_chat, rubric_location
 from definemed_pipeline.evaluation.pairwise.human_votes import agreement, read_votes
 from definemed_pipeline.evaluation.pairwise.kinship import kin_of
-from definemed_pipeline.evaluation.pairwise.length_control import length_controlled, mirrored
+from definemed_pipeline.evaluation.pairwise.length_control import LEAST_DECIDED, length_controlled, mirrored
 from definemed_pipeline.evaluation.pairwise.reference_judge import judge_by_reference
 from definemed_pipeline.evaluation.pairwise.resampling import win_rates
 from definemed_pipeline.evaluation.pairwise.settings import WinRatesSettings
@@ -144,7 +144,9 @@ def _rates(verdicts: Verdicts, settings: WinRatesSettings) -> Iterator[dict[str,
         scores = by_instruction[pair]
         spread = scores[~np.isnan(scores)]
         controlled = raw[pair]  # where all verdicts are the same there is nothing that a length could explain
-        if spread.size and spread.min() < spread.max():
+        if (spread != 0.5).sum() < LEAST_DECIDED:
+            controlled = Estimate(value=math.nan, low=0.0, high=1.0)
+        elif spread.min() < spread.max():
             longer = lengths[contest.index(one)] - lengths[contest.index(other)]
             controlled = length_controlled(verdicts.scores[pair], longer, **resampled)
         counts = [int((spread > 0.5).sum()), int((spread == 0.5).sum()), int((spread < 0.5).sum())]
@@ -167,6 +169,7 @@ def _row(one: Model, other: Model, raw: Estimate, controlled: Estimate, counts: 
 
 
 def _bounds(estimate: Estimate) -> tuple[float | None, float, float]:
+    """Return value and bounds; what nobody knows is null, between 0 and 1."""
     return None if math.isnan(estimate.value) else estimate.value, estimate.low, estimate.high
 
 

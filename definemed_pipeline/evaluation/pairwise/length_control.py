@@ -19,6 +19,8 @@ from definemed_pipeline.intervals import Estimate
 # A normal prior of standard deviation 3.2 on each coefficient keeps it finite where one side won everything; of a coefficient that 50
 # games tell anything about it takes a hundredth.
 PRIOR_PRECISION = 0.1
+# Verdicts other than ties that a regression needs, the usual ten events (Peduzzi et al. 1996): of three it would say anything.
+LEAST_DECIDED = 10
 LARGEST_STEP = 2.0  # of a coefficient in one step: Newton's method overshoots where the curve is flat
 STEPS, TOLERANCE = 50, 1e-5  # the step after one so small would be some 1e-10: convergence is quadratic
 

@@ -85,16 +85,25 @@ def test_the_verdicts_are_kept_and_add_up_to_the_rates(store: Store, compare: Ca
     assert (rates["win_rate"] == rates["counted"]).all()
 
 
-def test_every_rate_has_its_interval_and_stands_beside_the_one_at_equal_length(
+def test_every_rate_has_its_interval(store: Store, compare: Callable[..., Manifest]) -> None:
+    rates = pl.read_parquet(Path(store.uri(compare(ANSWERS))) / "win_rates.parquet")
+    assert ((rates["low"] <= rates["win_rate"]) & (rates["win_rate"] <= rates["high"])).all()
+    assert (rates["low"] < rates["high"]).all(), "few instructions are never certain, not even where all verdicts agree"
+    assert rates["length_controlled"].null_count() == len(rates), "and too few for a regression on their length"
+
+
+def test_the_rate_at_equal_length_stands_beside_the_raw_one_where_enough_is_decided(
     store: Store, compare: Callable[..., Manifest]
 ) -> None:
-    rates = pl.read_parquet(Path(store.uri(compare(ANSWERS))) / "win_rates.parquet")
-    for name, low, high in (
-        ("win_rate", "low", "high"),
-        ("length_controlled", "length_controlled_low", "length_controlled_high"),
-    ):
-        assert rates.select((pl.col(low) <= pl.col(name)) & (pl.col(name) <= pl.col(high))).to_series().all()
-    assert (rates["low"] < rates["high"]).all(), "few instructions are never certain, not even where all verdicts agree"
+    ids = [f"{number:02}" for number in range(24)]
+    padded = {name: (REFERENCE + " Das weiß man." * (number % 3), True) for number, name in enumerate(ids)}
+    good, bad = dict.fromkeys(ids, (REFERENCE, True)), dict.fromkeys(ids, BAD["a"])
+    mixed = {name: (good if number % 4 else bad)[name] for number, name in enumerate(ids)}
+    manifest = compare({"mistral": {"base": mixed, "cpt": bad, "merged": padded}})
+    assert rate(store, manifest, ("mistral", "cpt"), ("mistral", "merged"))["length_controlled"] == 0.0, "always lost"
+    found = rate(store, manifest, ("mistral", "merged"), ("mistral", "base"))
+    assert found["length_controlled_low"] <= found["length_controlled"] <= found["length_controlled_high"]
+    assert found["length_controlled"] != found["win_rate"]
 
 
 def test_the_strengths_rank_the_models_against_the_opponent(store: Store, compare: Callable[..., Manifest]) -> None:
