@@ -1,4 +1,4 @@
-"""The recipe's sections for evaluation: benchmarks, responses, win rates, failure modes, model cards.
+"""The recipe's sections for evaluation: benchmarks, responses, win rates, model cards; that of failure modes is in `failures/settings.py`.
 
 Languages, prompts and fields of knowledge are values here and nowhere in the code.
 """
@@ -148,45 +148,6 @@ class ReferenceJudgeSettings:
     kind: Literal["reference"] = "reference"
     tie_margin: float = setting(default=0.05, at_least=0, at_most=1)
     unended_factor: float = setting(default=0.5, at_least=0, at_most=1)
-
-
-@settings
-class LanguageSettings:
-    """In which language answers are expected, and how passages in others are recognised (ISO 639-1 codes, see `language.py`).
-
-    `scripts` are the first words of the Unicode names of letters that belong in an answer; a single letter of another never counts. `whitelist` holds words that say nothing
-    about the language, such as drug names, loan words and Latin terms; a file of them is better kept in the recipe than in code.
-    """
-
-    expected: str
-    foreign: tuple[str, ...]
-    scripts: tuple[str, ...] = ("LATIN", "GREEK")
-    minimum_confidence: float = setting(default=0.8, at_least=0.5, at_most=1)
-    minimum_words: int = setting(default=3, at_least=1)
-    whitelist: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.foreign or self.expected in self.foreign:
-            raise ValueError(f"foreign is {list(self.foreign)}; allowed: one or more languages other than {self.expected!r}")
-
-
-@settings
-class FailureModesSettings:
-    """When a response counts as failed.
-
-    `proper_answer`: least quality, by the judge, of a proper answer; for short references about 0.5 asks for the form and the matter, 0.8 for
-    every word. `verbosity_ratio_limit`: words of a response per word of the
-    reference. `repetition_limit`: greatest share of a response's `repetition_words`-grams that repeat an earlier one.
-    """
-
-    language: LanguageSettings
-    judge: ReferenceJudgeSettings = setting(factory=ReferenceJudgeSettings)
-    proper_answer: float = setting(default=0.5, above=0, at_most=1)
-    verbosity_ratio_limit: float = setting(default=2.0, above=1)
-    repetition_words: int = setting(default=4, at_least=1)
-    repetition_limit: float = setting(default=0.2, at_least=0, at_most=1)
-    resamples: int = setting(default=10_000, at_least=100)
-    seed: int = setting(default=0, at_least=0)
 
 
 @settings
