@@ -155,13 +155,19 @@ def _plant(window: str, text: str, place: str, generator: np.random.Generator) -
 
 def _covered(spans: Sequence[Span], text: str, start: int, end: int) -> tuple[int, int]:
     """Return how many words of the planted window spans cover, and how many words beyond it."""
-    inside = sum(len(words_of(text[max(start, one.start) : min(end, one.end)])) for one in spans if one.start < end and one.end > start)
+    inside = sum(
+        len(words_of(text[max(start, one.start) : min(end, one.end)])) for one in spans if one.start < end and one.end > start
+    )
     return inside, sum(one.words for one in spans) - inside
 
 
 def rates(mixing: LanguageMixing, documents: pl.DataFrame) -> dict[str, float]:
     """Return words and answers a second of one thread, with every distinct word met before and with none."""
-    pieces = [" ".join(words[at : at + ANSWER_WORDS]) for words in map(str.split, documents["text"]) for at in range(0, len(words), ANSWER_WORDS)]
+    pieces = [
+        " ".join(words[at : at + ANSWER_WORDS])
+        for words in map(str.split, documents["text"])
+        for at in range(0, len(words), ANSWER_WORDS)
+    ]
     words = sum(len(piece.split()) for piece in pieces)
     fresh = LanguageMixing(mixing.settings)
     fresh.spans("Ein Satz lädt die Modelle, and then the clock starts running.")

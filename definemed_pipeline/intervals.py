@@ -121,6 +121,29 @@ def paired_macro_difference(
     return bootstrap_macro_mean(differences, resamples=resamples, seed=seed, confidence=confidence)
 
 
+def paired_macro_ratio(
+    parts: Sequence[ArrayLike], wholes: Sequence[ArrayLike], *, resamples: int, seed: int, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Estimate the macro average of the parts over that of the wholes, both of the same units of the same strata (percentile bootstrap).
+
+    Such as the share of a loss that was recovered. Where the wholes' own interval holds zero a ratio says nothing and should not be asked for.
+    Units are resampled for both at once. Raise ValueError where the wholes average to zero.
+    """
+    generator = np.random.default_rng(seed)
+    values, resampled = np.zeros(2), np.zeros((2, resamples))
+    for part, whole in zip(parts, wholes, strict=True):
+        both = np.asarray([part, whole], dtype=np.float64)
+        values += both.mean(axis=1)
+        resampled += _resampled_means(both, resamples, generator)
+    if values[1] == 0:
+        raise ValueError("a ratio needs wholes that do not average to zero")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = resampled[0] / resampled[1]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(ratios[np.isfinite(ratios)], [tail, 1 - tail])
+    return Estimate(value=float(values[0] / values[1]), low=float(low), high=float(high))
+
+
 def mcnemar_p(before: ArrayLike, after: ArrayLike) -> float:
     """Return the two-sided exact p-value that two sets of paired yes/no outcomes have equal rates (McNemar 1947, binomial form).
 
@@ -137,10 +160,11 @@ def mcnemar_p(before: ArrayLike, after: ArrayLike) -> float:
 
 
 def _resampled_means(values: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Return the means of `resamples` samples drawn from `values` with replacement, in pieces that fit memory."""
+    """Return the means over the last axis of `resamples` samples drawn from it with replacement, in pieces that fit memory."""
+    units = values.shape[-1]
     rows = max(1, DRAWS_AT_ONCE // values.size)
     pieces = []
     for start in range(0, resamples, rows):
-        drawn = generator.integers(values.size, size=(min(rows, resamples - start), values.size))
-        pieces.append(values[drawn].mean(axis=1))
-    return np.concatenate(pieces)
+        drawn = generator.integers(units, size=(min(rows, resamples - start), units))
+        pieces.append(values[..., drawn].mean(axis=-1))
+    return np.concatenate(pieces, axis=-1)

@@ -15,6 +15,7 @@ from definemed_pipeline.corpus.sources.listing import list_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import read_effect
+from definemed_pipeline.evaluation.failures.tradeoffs import readable
 from definemed_pipeline.evaluation.report.page import PAGE
 from definemed_pipeline.evaluation.stages import STAGES
 from definemed_pipeline.recipe import Recipe
@@ -51,7 +52,7 @@ def summarise(store: Store, recipe: Recipe) -> Iterator[RenderableType]:
     if scores := found.per_base_model("benchmark_scores"):
         yield _accuracy_table(store, scores)
     if failures := found.artifact("failure_modes"):
-        yield _failure_table(store, failures)
+        yield _tradeoffs_table(store, failures)
     if win_rates := found.artifact("win_rates"):
         yield _win_rate_table(store, win_rates, recipe)
     if scores and failures:
@@ -107,14 +108,16 @@ def _accuracy_table(store: Store, scores: dict[str, Manifest]) -> Table:
     return table
 
 
-def _failure_table(store: Store, failures: Manifest) -> Table:
-    rates = pl.read_parquet(store.folder(failures) / "failure_rates.parquet")
-    table = Table(title="Responses that fail, in % of instructions [95 % interval]", title_justify="left")
-    for column in ("base model", "failure", *STAGES):
-        table.add_column(column, justify="left" if column in ("base model", "failure") else "right")
-    for (name, failure), rows in rates.group_by("base_model", "failure", maintain_order=True):
-        by_stage = {row["stage"]: _interval(row["rate"], row["low"], row["high"]) for row in rows.iter_rows(named=True)}
-        table.add_row(str(name), str(failure).replace("_", " "), *(by_stage[stage] for stage in STAGES))
+def _tradeoffs_table(store: Store, failures: Manifest) -> Table:
+    table = Table(
+        title="What CPT gave and cost, what the merge kept, recovered or brought in [95 % interval]", title_justify="left"
+    )
+    traded = readable(pl.read_parquet(store.folder(failures) / "tradeoffs.parquet"))
+    for column in traded.columns:
+        is_text = column in ("base model", "measure", "CPT", "merge")
+        table.add_column(escape(column), justify="left" if is_text else "right", overflow="fold")
+    for row in traded.iter_rows():
+        table.add_row(*map(escape, row))
     return table
 
 

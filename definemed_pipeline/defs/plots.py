@@ -86,6 +86,42 @@ def columns(values: Mapping[str, float], *, label: str) -> str:
     return _markdown(figure, label)
 
 
+def panels(
+    values: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]], *, x: Sequence[str], label: str, across: int = 3
+) -> str:
+    """Draw one small panel per name: a line per series over the steps `x`, each point (value, low, high) with its 95 % interval."""
+    down = -(-len(values) // across)
+    figure = Figure(figsize=(2.6 * across, 0.4 + 1.9 * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, sharex=True)
+    for axes in grid.flat[len(values) :]:
+        axes.set_axis_off()
+    for axes, (name, series) in zip(grid.flat, values.items(), strict=False):
+        _draw_panel(axes, name, series, x)
+    handles, names = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=across, frameon=False, fontsize=9)
+    figure.suptitle(label, fontsize=10)
+    return _markdown(figure, label)
+
+
+def _draw_panel(axes: Axes, name: str, series: Mapping[str, Sequence[tuple[float, float, float]]], x: Sequence[str]) -> None:
+    for number, (label, points) in enumerate(series.items()):
+        at = [
+            step + 0.08 * (number - (len(series) - 1) / 2) for step in range(len(x))
+        ]  # side by side, or intervals hide each other
+        below = [max(0.0, value - low) for value, low, _ in points]
+        above = [max(0.0, high - value) for value, _, high in points]
+        centres = [value for value, _, _ in points]
+        axes.errorbar(
+            at, centres, yerr=[below, above], label=label, color=COLOURS[number % len(COLOURS)], marker="o", ms=3, capsize=2
+        )
+    axes.set_xticks(range(len(x)), x)
+    axes.set_xlim(-0.4, len(x) - 0.6)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_title(name, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=8)
+
+
 def table(frame: pl.DataFrame) -> str:
     """Write a small frame as a markdown table."""
     numeric = [dtype.is_numeric() for dtype in frame.dtypes]

@@ -13,7 +13,7 @@ from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Manifest
 from definemed_pipeline.evaluation.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import read_effect
-from definemed_pipeline.evaluation.failures import FAILURES
+from definemed_pipeline.evaluation.failures.diagnosis import FAILURES
 from definemed_pipeline.evaluation.settings import ModelCardsSettings
 from definemed_pipeline.evaluation.stages import STAGES
 from definemed_pipeline.intervals import Estimate
@@ -173,7 +173,8 @@ def _failure_rows(folder: Path, base_model: str) -> list[dict[str, Any]]:
         (row["failure"], row["stage"]): Estimate(value=row["rate"], low=row["low"], high=row["high"])
         for row in rates.iter_rows(named=True)
     }
-    return [{"failure": failure, "stages": [found[failure, stage] for stage in STAGES]} for failure in FAILURES]
+    measured = [failure for failure in FAILURES if (failure, STAGES[0]) in found]
+    return [{"failure": failure, "stages": [found[failure, stage] for stage in STAGES]} for failure in measured]
 
 
 def _corpus(draft: Draft[ModelCardsSettings]) -> dict[str, Any]:

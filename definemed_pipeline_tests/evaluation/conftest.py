@@ -29,6 +29,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 REFERENCE = "Die Lunge ist bei Asthma betroffen."
+FORMATS = {"kurz": '{"max_words": 6}'}  # instruction -> the form it asks for
 Answers = dict[str, dict[str, dict[str, tuple[str, bool]]]]
 Say = Callable[[Answers], list[Manifest]]
 ARCHITECTURES = ("qwen2", "mistral")
@@ -148,7 +149,7 @@ def say(store: Store) -> Say:
                     "kind": "Medizin",
                     "instruction": "Welches Organ ist bei Asthma betroffen?",
                     "reference": REFERENCE,
-                    "format": None,
+                    "format": FORMATS.get(instruction),
                     "response": response,
                     "tokens": len(response.split()),
                     "is_ended": is_ended,

@@ -1,123 +1,143 @@
-"""What goes wrong in the responses of each model, and how often."""
+"""What is measured of each answer, and which failures it shows: answers in, one row per answer out.
 
-from collections.abc import Iterator, Sequence
+For answers of any models: the column `stage` may hold candidates too, and where none is called `base` the ratios to the base are null.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
-from definemed_pipeline.artifacts.build import Draft
+from definemed_pipeline.evaluation.failures.formats import broken_formats
+from definemed_pipeline.evaluation.failures.language_mixing import LanguageMixing, Mixing, words_of
+from definemed_pipeline.evaluation.failures.refusals import Refusals, read_refusals
+from definemed_pipeline.evaluation.failures.settings import FailureModesSettings
+from definemed_pipeline.evaluation.failures.verbosity import first_repetition, markdown_share, repetition
 from definemed_pipeline.evaluation.judge import with_quality
-from definemed_pipeline.evaluation.language import LanguageMixing, words_of
-from definemed_pipeline.evaluation.responses import INSTRUCTION, MODEL, read_responses
-from definemed_pipeline.evaluation.settings import FailureModesSettings, LanguageSettings
-from definemed_pipeline.evaluation.stages import STAGE_PAIRS
-from definemed_pipeline.intervals import mcnemar_p, paired_difference, wilson
+from definemed_pipeline.evaluation.responses import INSTRUCTION, MODEL
 
-FAILURES = ("not_answered_properly", "truncated", "empty", "repetitive", "verbose", "language_mixing")
+FAILURES = (
+    "not_answered_properly",
+    "truncated",
+    "empty",
+    "refusal",
+    "broken_format",
+    "repetitive",
+    "verbose",
+    "language_mixing",
+    "wrong_language",
+)
+MEASURES = (
+    "quality",
+    "words",
+    "tokens",
+    "words_to_reference",
+    "words_to_base",
+    "tokens_to_base",
+    "repetition",
+    "markdown_share",
+    "foreign_share",
+    "foreign_line_share",
+)
+TEXTS = ("instruction", "reference", "response")
+FINDING = pl.Struct({"failure": pl.String, "start": pl.Int64, "end": pl.Int64, "found": pl.String})
+MEASURED: dict[str, Any] = {
+    "words": pl.Int64,
+    "reference_words": pl.Int64,
+    "repetition": pl.Float64,
+    "markdown_share": pl.Float64,
+    "foreign_words": pl.Int64,
+    "foreign_share": pl.Float64,
+    "foreign_line_share": pl.Float64,
+    "refusal": pl.Boolean,
+    "broken_format": pl.Boolean,
+    "findings": pl.List(FINDING),
+}
 
 
-def diagnose_responses(draft: Draft[FailureModesSettings]) -> None:
-    """Diagnose every response; write `failures.parquet`, `failure_rates.parquet` and `failure_differences.parquet`."""
-    settings = draft.settings
-    responses = read_responses(draft)
-    draft.report(f"diagnosing {len(responses)} responses")
-    diagnosed = diagnose(responses, settings)
-    diagnosed.write_parquet(draft.folder / "failures.parquet")
-    rates = failure_rates(diagnosed)
-    rates.write_parquet(draft.folder / "failure_rates.parquet")
-    failure_differences(diagnosed, settings).write_parquet(draft.folder / "failure_differences.parquet")
-    draft.metrics["responses"] = len(diagnosed)
-    for row in rates.iter_rows(named=True):
-        name = f"{row['base_model']}_{row['stage']}_{row['failure']}"
-        draft.metrics |= {name: row["rate"], f"{name}_low": row["low"], f"{name}_high": row["high"]}
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Where in an answer a failure shows (offsets in characters), and what was found there."""
+
+    failure: str
+    start: int
+    end: int
+    found: str
 
 
 def diagnose(responses: pl.DataFrame, settings: FailureModesSettings) -> pl.DataFrame:
-    """Return one row per response with its measures and a boolean column per failure (see `FAILURES`).
+    """Return the responses with their measures (see `MEASURES`), a boolean column per failure (see `FAILURES`), and `findings`.
 
-    `words_to_reference` and `words_to_base` are ratios of words, the latter to what the base stage answered (null where that is
-    empty); `repetition` is the share of word n-grams that repeat an earlier one; `foreign_share` the share of words in passages of
-    an unexpected language.
+    `responses` has the columns of `generate.SCHEMA`. `words_to_reference`, `words_to_base` and `tokens_to_base` are ratios, the latter two to what
+    the base stage answered (null where that is empty); `repetition` is the share of word n-grams that repeat an earlier one;
+    `markdown_share` and `foreign_line_share` are of lines, `foreign_share` of words. `broken_format` is null where no form was asked for. `findings`
+    tell where: of foreign spans, refusals, the first repetition, and broken forms.
     """
-    measured = with_quality(responses, settings.judge).with_columns(
-        pl.Series("words", [len(text.split()) for text in responses["response"]], dtype=pl.Int64),
-        pl.Series("_reference_words", [len(text.split()) for text in responses["reference"]], dtype=pl.Int64),
-        pl.Series("repetition", [repetition(words_of(text), settings.repetition_words) for text in responses["response"]]),
-        pl.Series("foreign_words", list(_foreign_words(responses, settings.language)), dtype=pl.Int64),
-    )
-    base = measured.filter(stage="base").select("base_model", *INSTRUCTION, pl.col("words").alias("_base_words"))
-    words = pl.col("words")
+    measured = pl.DataFrame(list(_measured(responses, settings)), schema=MEASURED, orient="row")
+    rows = pl.concat([with_quality(responses, settings.judge), measured], how="horizontal")
+    base = rows.filter(stage="base").select("base_model", *INSTRUCTION, base_words="words", base_tokens="tokens")
     return (
-        measured.join(base, on=["base_model", *INSTRUCTION], how="left")
+        rows.join(base, on=["base_model", *INSTRUCTION], how="left")
         .with_columns(
-            (words / pl.col("_reference_words")).alias("words_to_reference"),
-            pl.when(pl.col("_base_words") > 0).then(words / pl.col("_base_words")).alias("words_to_base"),
-            pl.when(words > 0).then(pl.col("foreign_words") / words).otherwise(0.0).clip(upper_bound=1.0).alias("foreign_share"),
+            words_to_reference=_ratio("words", "reference_words"),
+            words_to_base=_ratio("words", "base_words"),
+            tokens_to_base=_ratio("tokens", "base_tokens"),
         )
         .with_columns(
-            ((pl.col("quality") < settings.proper_answer) | ~pl.col("is_ended")).alias("not_answered_properly"),
-            (~pl.col("is_ended")).alias("truncated"),
-            (words == 0).alias("empty"),
-            (pl.col("repetition") > settings.repetition_limit).alias("repetitive"),
-            (pl.col("words_to_reference") > settings.verbosity_ratio_limit).alias("verbose"),
-            (pl.col("foreign_words") > 0).alias("language_mixing"),
+            not_answered_properly=(pl.col("quality") < settings.proper_answer) | ~pl.col("is_ended"),
+            truncated=~pl.col("is_ended"),
+            empty=pl.col("words") == 0,
+            repetitive=pl.col("repetition") > settings.repetition_limit,
+            verbose=(pl.col("words_to_reference") > settings.verbosity_ratio_limit).fill_null(False),
+            language_mixing=pl.col("foreign_words") > 0,
+            wrong_language=pl.col("foreign_share") >= settings.wrong_language_share,
         )
-        .drop("_reference_words", "_base_words", "instruction", "reference", "response")
+        .drop("base_words", "base_tokens")
         .sort(*MODEL, *INSTRUCTION)
     )
 
 
-def repetition(words: Sequence[str], size: int) -> float:
-    """Return the share of a text's word n-grams that repeat an earlier one, as in the repetition filters of Gopher (Rae et al. 2021)."""
-    grams = [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+def _ratio(part: str, whole: str) -> pl.Expr:
+    return pl.when(pl.col(whole) > 0).then(pl.col(part) / pl.col(whole))
 
 
-def failure_rates(diagnosed: pl.DataFrame) -> pl.DataFrame:
-    """Return the rate of each failure per model with Wilson's interval."""
-    counted = (
-        diagnosed.unpivot(on=FAILURES, index=MODEL, variable_name="failure", value_name="failed")
-        .group_by(*MODEL, "failure")
-        .agg(pl.col("failed").sum().alias("failed"), pl.len().alias("responses"))
-        .sort(*MODEL, "failure")
-    )
-    estimates = [wilson(failed, responses) for failed, responses in counted.select("failed", "responses").iter_rows()]
-    return counted.select(
-        *MODEL,
-        "failure",
-        pl.Series("rate", [estimate.value for estimate in estimates], dtype=pl.Float64),
-        pl.Series("low", [estimate.low for estimate in estimates], dtype=pl.Float64),
-        pl.Series("high", [estimate.high for estimate in estimates], dtype=pl.Float64),
-        pl.col("responses").cast(pl.Int64),
-    )
+def _measured(responses: pl.DataFrame, settings: FailureModesSettings) -> Iterator[Mapping[str, Any]]:
+    mixing = LanguageMixing(settings.language)
+    refusals = read_refusals(settings.sources()["refusals"]) if settings.refusals is not None else None
+    for row in responses.select(*TEXTS, "format").iter_rows(named=True):
+        yield _measure(row, settings, mixing.measure(row["response"], terms=[row["instruction"], row["reference"]]), refusals)
 
 
-def failure_differences(diagnosed: pl.DataFrame, settings: FailureModesSettings) -> pl.DataFrame:
-    """Return how the rate of each failure differs between the stages of a base model, paired by instruction."""
-    return pl.DataFrame(list(_differences(diagnosed, settings)))
+def _measure(
+    row: Mapping[str, Any], settings: FailureModesSettings, mixing: Mixing, refusals: Refusals | None
+) -> Mapping[str, Any]:
+    response = row["response"]
+    words = words_of(response)
+    refused = refusals.find(response) if refusals is not None else None
+    broken = broken_formats(response, json.loads(row["format"])) if row["format"] is not None else None
+    repeated = repetition(words, settings.repetition_words)
+    findings = [
+        *(Finding(failure="language_mixing", start=span.start, end=span.end, found=span.language) for span in mixing.spans),
+        *([Finding(failure="refusal", start=refused[0], end=refused[1], found="phrase")] if refused else []),
+        *([_first_repetition(response, settings.repetition_words)] if repeated > settings.repetition_limit else []),
+        *(Finding(failure="broken_format", start=0, end=len(response), found=name) for name in broken or []),
+    ]
+    return {
+        "words": len(response.split()),
+        "reference_words": len(row["reference"].split()),
+        "repetition": repeated,
+        "markdown_share": markdown_share(response),
+        "foreign_words": mixing.foreign_words,
+        "foreign_share": mixing.foreign_share,
+        "foreign_line_share": mixing.foreign_lines / mixing.lines if mixing.lines else 0.0,
+        "refusal": refused is not None,
+        "broken_format": None if broken is None else bool(broken),
+        "findings": [vars(finding) for finding in findings],
+    }
 
 
-def _differences(diagnosed: pl.DataFrame, settings: FailureModesSettings) -> Iterator[dict[str, object]]:
-    for (base_model,), rows in diagnosed.group_by("base_model", maintain_order=True):
-        stages = {str(stage): group for (stage,), group in rows.group_by("stage", maintain_order=True)}
-        for before, after in STAGE_PAIRS:
-            for failure in FAILURES:
-                first, second = stages[before][failure].to_numpy(), stages[after][failure].to_numpy()
-                change = paired_difference(first, second, resamples=settings.resamples, seed=settings.seed)
-                yield {
-                    "base_model": base_model,
-                    "failure": failure,
-                    "before": before,
-                    "after": after,
-                    "difference": change.value,
-                    "low": change.low,
-                    "high": change.high,
-                    "mcnemar_p": mcnemar_p(first, second),
-                    "responses": len(first),
-                }
-
-
-def _foreign_words(responses: pl.DataFrame, settings: LanguageSettings) -> Iterator[int]:
-    """Yield the words of each response that stand in passages of an unexpected language (lingua takes one text at a time)."""
-    mixing = LanguageMixing(settings)
-    for response, *terms in responses.select("response", "instruction", "reference").iter_rows():
-        yield sum(passage.words for passage in mixing.passages(response, terms=terms))
+def _first_repetition(response: str, size: int) -> Finding:
+    start, end = first_repetition(response, size)
+    return Finding(failure="repetitive", start=start, end=end, found=f"{size} words again")

@@ -15,6 +15,7 @@ from definemed_pipeline.evaluation.failures.word_lists import WordList
 # Letters with what combines with them, joined by hyphens and apostrophes.
 WORD = re.compile(r"(?:[^\W\d_][\u0300-\u036f]*)+(?:[-'’](?:[^\W\d_][\u0300-\u036f]*)+)*")
 LISTED = 2.5  # nats: a word of one list only
+SINGLE_LETTER = 0.5  # in a list (a, I); most are abbreviations and numbers
 UNLISTED = 1.5  # at most, by its letters
 CAPITALISED = 0.5  # at most in favour of the foreign language: it may be a name
 ENDING = 1.0  # a word that ends as one language's words do
@@ -45,12 +46,15 @@ class WordEvidence:
         letters: no sentence does without grammatical words for so long, and most lines of an answer need no look at all.
         """
         listed = [self._listed(word) for word in words]
-        if self._foreign.words:
-            near = _reached([weight is not None and weight > 0 for weight in listed])
-        else:
-            near = [True] * len(words)
+        near = _reached([not self._foreign.words or (weight is not None and weight > 0) for weight in listed])
         return [
-            0.0 if neutral and key_of(word) in neutral else weight if weight is not None else self.of(word) if is_near else -UNLISTED
+            0.0
+            if neutral and key_of(word) in neutral
+            else weight
+            if weight is not None
+            else self.of(word)
+            if is_near
+            else -UNLISTED
             for word, weight, is_near in zip(words, listed, near, strict=True)
         ]
 
@@ -80,7 +84,7 @@ class WordEvidence:
             return 0.0
         in_expected, in_foreign = self._expected.has(key), self._foreign.has(key)
         if in_expected or in_foreign:
-            return LISTED * (in_foreign - in_expected)
+            return (LISTED if len(key) > 1 else SINGLE_LETTER) * (in_foreign - in_expected)
         if self._expected.letters & set(key):
             return -LISTED
         if self._foreign.letters & set(key):

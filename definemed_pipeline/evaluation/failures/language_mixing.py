@@ -16,7 +16,7 @@ from typing import Any
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.failures.evidence import WORD, WordEvidence, key_of
 from definemed_pipeline.evaluation.failures.settings import LanguageSettings
-from definemed_pipeline.evaluation.failures.word_lists import WordList, merged, read_word_list
+from definemed_pipeline.evaluation.failures.word_lists import merged, read_word_list
 
 LINE = re.compile(r"[^\n\r]+")
 UNDECIDED = -1.0  # nats: a word with less speaks for the expected language
@@ -79,7 +79,9 @@ class LanguageMixing:
         return list(self.measure(text, terms=terms).spans)
 
     def _spans_of_line(self, line: str, found: list[re.Match[str]], offset: int, neutral: frozenset[str]) -> list[Span]:
-        spans = sorted([*self._other_languages(found, neutral), *self._other_scripts(line)], key=lambda one: (one.start, -one.end))
+        spans = sorted(
+            [*self._other_languages(found, neutral), *self._other_scripts(line)], key=lambda one: (one.start, -one.end)
+        )
         apart: list[Span] = []
         for span in spans:
             if not apart or offset + span.start >= apart[-1].end:  # of two languages that claim a word, the one that begins first

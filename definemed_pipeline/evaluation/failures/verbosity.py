@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from definemed_pipeline.evaluation.failures.evidence import WORD, key_of
+
 # Headings, items, quotes, rows of tables, fences, emphasis, code: what Markdown adds to plain text.
 MARKED_LINE = re.compile(r"^\s*(?:#{1,6}\s|[-*+•]\s|\d{1,3}[.)]\s|>|\||```|-{3,}\s*$)|\*\*[^*\n]+\*\*|__[^_\n]+__|`[^`\n]+`")
 
@@ -13,15 +15,17 @@ def repetition(words: Sequence[str], size: int) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def first_repetition(words: Sequence[str], size: int) -> int | None:
-    """Return the index of the first word of the first n-gram that repeats an earlier one, or None."""
+def first_repetition(text: str, size: int) -> tuple[int, int]:
+    """Return where the first word n-gram stands that repeats an earlier one (offsets in characters); an empty span at the end if none does."""
+    matches = list(WORD.finditer(text))
+    words = [key_of(match[0]) for match in matches]
     seen: set[tuple[str, ...]] = set()
     for start in range(len(words) - size + 1):
         gram = tuple(words[start : start + size])
         if gram in seen:
-            return start
+            return matches[start].start(), matches[start + size - 1].end()
         seen.add(gram)
-    return None
+    return len(text), len(text)
 
 
 def markdown_share(text: str) -> float:

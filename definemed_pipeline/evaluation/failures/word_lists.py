@@ -53,7 +53,6 @@ def read_word_list(location: str) -> WordList:
         words=frozenset({*content.get("words", "").lower().split(), *stems, *inflected}),
         beginnings=tuple(one.lower() for one in content.get("beginnings", [])),
         endings=tuple(one.lower() for one in content.get("endings", [])),
-    
     )
 
 

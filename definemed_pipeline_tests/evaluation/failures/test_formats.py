@@ -37,7 +37,9 @@ TABLE = "Der Plan:\n\n| Mittel | Dosis |\n|---|:---:|\n| Ramipril | 5 mg |\n"
         (f"{LIST} und noch mehr", {"list": True, "max_words": 4}, ["max_words"]),
     ],
 )
-def test_an_answer_keeps_the_form_it_was_asked_for_or_breaks_it(response: str, declared: dict[str, Any], broken: list[str]) -> None:
+def test_an_answer_keeps_the_form_it_was_asked_for_or_breaks_it(
+    response: str, declared: dict[str, Any], broken: list[str]
+) -> None:
     assert broken_formats(response, declared) == broken
 
 
