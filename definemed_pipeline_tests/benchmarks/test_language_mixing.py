@@ -45,7 +45,7 @@ def test_a_span_that_nobody_read_is_counted_as_unread_and_handed_out_to_be_read(
     assert "⟦Please call me when you are back home⟧" in unread
     for name in ("seen", "held_out"):
         assert found["recall"][name]["recall_low"] > 0.9
-    assert found["rates"]["words_per_s_first"] > 0
+    assert found["rates"]["answers_per_processor_s_first"] > 0
 
 
 @pytest.mark.real_text
