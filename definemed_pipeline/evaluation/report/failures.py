@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from definemed_pipeline.evaluation.effect import FAILURE
-from definemed_pipeline.evaluation.failures import FAILURES
+from definemed_pipeline.evaluation.failures.diagnosis import FAILURES
 from definemed_pipeline.evaluation.report.measures import Range, only, range_of
 from definemed_pipeline.evaluation.report.tracing import TracedFiles, TracedText
 from definemed_pipeline.evaluation.responses import INSTRUCTION
@@ -40,7 +40,7 @@ class Example:
 
 
 def read_failures(files: TracedFiles, base_models: Sequence[str]) -> list[FailureTable]:
-    """Read a table per base model."""
+    """Read a table per base model, of the failures that could show: a form that was broken has to be asked for."""
     rates = files.rows("failure_modes", "failure_rates.parquet", key=("base_model", "stage", "failure"))
     return [
         FailureTable(

@@ -14,15 +14,14 @@ from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.evaluation.accuracy import accuracy_of, differences_of
-from definemed_pipeline.evaluation.failures import diagnose_responses
+from definemed_pipeline.evaluation.failures.failure_modes import diagnose_responses
+from definemed_pipeline.evaluation.failures.settings import FailureModesSettings, LanguageSettings
 from definemed_pipeline.evaluation.generate import SCHEMA
 from definemed_pipeline.evaluation.pairwise.compare import compare_responses
 from definemed_pipeline.evaluation.pairwise.settings import WinRatesSettings
 from definemed_pipeline.evaluation.report.page import PAGE, write_report
 from definemed_pipeline.evaluation.report.settings import PublishedAccuracy, ReportSettings
 from definemed_pipeline.evaluation.settings import (
-    FailureModesSettings,
-    LanguageSettings,
     ModelCardsSettings,
 )
 from definemed_pipeline.evaluation.stages import STAGES, write_table
