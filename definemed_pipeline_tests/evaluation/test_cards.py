@@ -14,10 +14,10 @@ from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.evaluation.accuracy import accuracy_of, differences_of
 from definemed_pipeline.evaluation.cards import write_card
 from definemed_pipeline.evaluation.complete_card import gaps_of
-from definemed_pipeline.evaluation.pairwise.compare import compare_responses
-from definemed_pipeline.evaluation.pairwise.settings import WinRatesSettings
 from definemed_pipeline.evaluation.failures.failure_modes import diagnose_responses
 from definemed_pipeline.evaluation.failures.settings import FailureModesSettings, LanguageSettings
+from definemed_pipeline.evaluation.pairwise.compare import compare_responses
+from definemed_pipeline.evaluation.pairwise.settings import WinRatesSettings
 from definemed_pipeline.evaluation.settings import (
     ModelCardsSettings,
 )
