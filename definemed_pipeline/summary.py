@@ -15,7 +15,7 @@ from definemed_pipeline.corpus.sources.listing import list_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import read_effect
-from definemed_pipeline.evaluation.failures.tradeoffs import readable
+from definemed_pipeline.evaluation.failures.tradeoffs import in_brief
 from definemed_pipeline.evaluation.report.page import PAGE
 from definemed_pipeline.evaluation.stages import STAGES
 from definemed_pipeline.recipe import Recipe
@@ -109,14 +109,12 @@ def _accuracy_table(store: Store, scores: dict[str, Manifest]) -> Table:
 
 
 def _tradeoffs_table(store: Store, failures: Manifest) -> Table:
-    table = Table(
-        title="What CPT gave and cost, what the merge kept, recovered or brought in [95 % interval]", title_justify="left"
-    )
-    traded = readable(pl.read_parquet(store.folder(failures) / "tradeoffs.parquet"))
-    for column in traded.columns:
-        is_text = column in ("base model", "measure", "CPT", "merge")
-        table.add_column(escape(column), justify="left" if is_text else "right", overflow="fold")
-    for row in traded.iter_rows():
+    title = "What CPT gave and cost, what the merge kept, recovered, gave or brought in [95 % interval]; -: nothing shown"
+    table = Table(title=title, title_justify="left")
+    brief = in_brief(pl.read_parquet(store.folder(failures) / "tradeoffs.parquet"))
+    for column in brief.columns:
+        table.add_column(escape(column), justify="right" if column in STAGES else "left")
+    for row in brief.iter_rows():
         table.add_row(*map(escape, row))
     return table
 

@@ -172,6 +172,28 @@ def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def in_brief(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the readable table for a narrow page: bare values, and what CPT and the merge did with the change or share that shows it."""
+    return pl.DataFrame([_in_brief(row) for row in table.iter_rows(named=True)], schema=dict.fromkeys(BRIEF, pl.String))
+
+
+BRIEF = ("base model", "measure", *STAGES, "what CPT did", "what the merge did")
+
+
+def _in_brief(row: Mapping[str, Any]) -> dict[str, str]:
+    words = _in_words(row)
+    shown, _ = _FORMATS[row["unit"]]
+    is_told = row["merge_effect"] in ("gave", "brought in")
+    return {
+        **{name: words[name] for name in ("base model", "measure")},
+        **{stage: shown(row[stage]) for stage in STAGES},
+        "what CPT did": "-" if row["cpt_effect"] == "none shown" else f"{words['CPT']} {words['base → cpt']}",
+        "what the merge did": "-"
+        if words["merge"] == "none shown"
+        else f"{words['merge']}{' ' + words['base → merged'] if is_told else ''}",
+    }
+
+
 def _interval(row: Mapping[str, Any], name: str, written: Callable[[float], str]) -> str:
     return f"{written(row[name])} [{written(row[f'{name}_low'])}, {written(row[f'{name}_high'])}]"
 

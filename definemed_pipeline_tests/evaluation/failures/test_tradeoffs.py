@@ -3,7 +3,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from definemed_pipeline.evaluation.failures.tradeoffs import readable, tradeoffs
+from definemed_pipeline.evaluation.failures.tradeoffs import in_brief, readable, tradeoffs
 from definemed_pipeline.intervals import paired_macro_ratio
 
 STAGES = ("base", "cpt", "merged")
@@ -60,6 +60,13 @@ def test_the_readable_table_says_points_percent_and_shares() -> None:
     assert row["CPT"] == "cost"
     assert row["merge"].startswith("recovered 50 [")
     assert "accuracy, %" not in table["measure"].to_list(), "what was not measured has no row"
+
+
+def test_in_brief_it_says_what_was_done_and_leaves_out_what_does_not_show() -> None:
+    row = in_brief(tradeoffs(answers(base=NONE, cpt=NONE, merged=ALL), {}, resamples=500, seed=0)).filter(
+        pl.col("measure") == "language mixing, %"
+    )
+    assert row.row(0)[2:] == ("0.0", "0.0", "100.0", "-", "brought in +100.0 [+100.0, +100.0]")
 
 
 def test_the_share_of_a_change_covers_the_truth_as_often_as_it_says() -> None:

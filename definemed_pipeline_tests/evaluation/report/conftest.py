@@ -138,11 +138,10 @@ def around(name: str, value: float) -> dict[str, float]:
 
 
 def diagnose(draft: Draft[Any]) -> None:
-    """Diagnose, and add the trade-off table in its form."""
+    """Diagnose, and put a trade-off table of three rows in the place of the real one."""
     diagnose_responses(draft)
-    path = draft.folder / "tradeoffs.parquet"
-    if not path.exists():
-        pl.DataFrame([*(tradeoff(name, number) for name in MODELS for number in range(3))]).write_parquet(path)
+    table = pl.DataFrame([*(tradeoff(name, number) for name in MODELS for number in range(3))])
+    table.write_parquet(draft.folder / "tradeoffs.parquet")
 
 
 def tradeoff(base_model: str, number: int) -> dict[str, Any]:
