@@ -92,7 +92,7 @@ def panels(
     """Draw one small panel per name: a line per series over the steps `x`, each point (value, low, high) with its 95 % interval."""
     down = -(-len(values) // across)
     figure = Figure(figsize=(2.6 * across, 0.4 + 1.9 * down), layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False, sharex=True)
+    grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat[len(values) :]:
         axes.set_axis_off()
     for axes, (name, series) in zip(grid.flat, values.items(), strict=False):

@@ -163,7 +163,7 @@ def assert_row(row: Mapping[str, Any], **expected: Any) -> None:
 
 
 def test_candidates_of_a_sweep_are_diagnosed_without_a_base() -> None:
-    row = {"base_model": "qwen2", "instruction_set": "fragen", "instruction_id": "a", "domain": "", "instruction": "Was ist Asthma?",
+    row = {"base_model": "qwen2", "instruction_set": "fragen", "instruction_id": "a", "kind": "", "instruction": "Was ist Asthma?",
            "reference": REFERENCE, "format": None, "tokens": 6, "is_ended": True}  # fmt: skip
     answers = pl.DataFrame(
         [{**row, "stage": "t=0.3", "response": REFERENCE}, {**row, "stage": "t=0.7", "response": ENGLISH}],
