@@ -109,13 +109,8 @@ class Cluster:
         if job is None:
             return Snapshot(job=None)
         pods = self._listed(self.core.list_namespaced_pod, label_selector=self.pods_of(name))
-        about = {name, *(pod["metadata"]["name"] for pod in pods)}
-        wait = job["spec"].get("suspend") or not any(pod.get("status", {}).get("phase") == "Running" for pod in pods)
-        events = [
-            event
-            for event in (self._listed(self.core.list_namespaced_event) if wait else [])
-            if event["involvedObject"]["name"] in about
-        ]
+        waits = job["spec"].get("suspend") or not any(pod.get("status", {}).get("phase") == "Running" for pod in pods)
+        events = [event for one in ([job, *pods] if waits else []) for event in self._events_about(one["metadata"]["name"])]
         return Snapshot(job=job, pods=pods, events=events)
 
     def watch_job(self, name: str) -> Response:
@@ -143,6 +138,10 @@ class Cluster:
     @staticmethod
     def pods_of(job: str) -> str:
         return f"batch.kubernetes.io/job-name={job}"
+
+    def _events_about(self, name: str) -> list[Object]:
+        """Return the events about the object of a name: those of a whole namespace may be thousands."""
+        return self._listed(self.core.list_namespaced_event, field_selector=f"involvedObject.name={name}")
 
     def _asked(self, request: Any, *arguments: Any, **keywords: Any) -> Object | None:
         """Send a request; return None where the object is not there."""
