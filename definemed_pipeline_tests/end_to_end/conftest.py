@@ -19,6 +19,7 @@ from definemed_pipeline.recipe import load_recipe
 HERE = Path(__file__).parent
 MICRO = HERE / "micro.yaml"
 PROJECT = HERE.parents[1]
+PATIENCE_SECONDS = 900
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -98,16 +99,28 @@ def new_workplace(folder: Path, recipe: Path = MICRO) -> Workplace:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """The micro graph, complete. Tests read it; those that write take a copy. The first worker builds it, the others wait."""
+    """The micro graph, complete, built by two commands at once. Tests read it; those that write take a copy.
+
+    The first worker builds it, the others wait.
+    """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
     workplace = new_workplace(shared / "micro graph")
     with FileLock(shared / "micro graph.lock"):
         if not (complete := shared / "micro graph is complete").exists():
-            workplace.definemed("run", "--recipe", workplace.recipe)
+            build_by_two(workplace)
             complete.touch()
     return workplace
+
+
+def build_by_two(workplace: Workplace) -> None:
+    """Run the graph by two commands at once on one lake; what they say is kept beside it."""
+    commands = [workplace.start("run", "--recipe", workplace.recipe) for _ in range(2)]
+    said = [command.communicate(timeout=PATIENCE_SECONDS)[0] for command in commands]
+    assert [command.returncode for command in commands] == [0, 0], "\n\n".join(said)
+    for number, output in enumerate(said):
+        (workplace.folder / f"said by {number}").write_text(output, "utf-8")
 
 
 @pytest.fixture
