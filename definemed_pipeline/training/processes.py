@@ -20,7 +20,7 @@ import torch
 
 from definemed_pipeline.errors import StoppedError, UserError
 from definemed_pipeline.pod import MEETING_POINT, NODE, NODES, leads
-from definemed_pipeline.training.job import Outcome, TrainingJob, train_model
+from definemed_pipeline.training.job import Outcome, TrainingJob
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_MEET = 1800  # nodes of one training may get their GPUs one after the other
@@ -67,6 +67,9 @@ def run_training(job: TrainingJob, report: Callable[[str], None]) -> Outcome | N
         processes = job.execution.processes or max(1, torch.cuda.device_count())
         try:
             if nodes.number == processes == 1:
+                # what only starts others takes neither the seconds nor the memory of transformers
+                from definemed_pipeline.training.train_model import train_model
+
                 return train_model(job, report)
             return _run_processes(job, nodes, processes, report)
         finally:

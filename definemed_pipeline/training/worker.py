@@ -13,7 +13,8 @@ import torch.distributed as dist
 
 from definemed_pipeline.errors import StoppedError, UserError
 from definemed_pipeline.payload import MAY_RETRY, exit_with_parent
-from definemed_pipeline.training.job import TrainingJob, train_model
+from definemed_pipeline.training.job import TrainingJob
+from definemed_pipeline.training.train_model import train_model
 
 
 def main() -> None:

@@ -170,8 +170,6 @@ WAYS = {
     "full checkpointing": {"activation_checkpointing": "full"},
     "selective checkpointing": {"activation_checkpointing": "selective"},
     "fused loss": {"fused_loss": "chunked"},
-    "compiled": {"compile": True},
-    "compiled, full checkpointing": {"compile": True, "activation_checkpointing": "full"},
     "compiled, everything": {"compile": True, "activation_checkpointing": "selective", "fused_loss": "chunked"},
 }
 

@@ -220,25 +220,32 @@ def test_two_processes_train_as_one_does_and_may_go_on_as_one(training, undistur
     assert payload.losses() == expected
 
 
-@pytest.mark.parametrize(
-    ("number", "one_scratch"), [(signal.SIGKILL, True), (signal.SIGTERM, False)], ids=["one scratch folder", "a remote lake"]
-)
-def test_two_nodes_train_as_two_processes_of_one_node(training, undisturbed, number, one_scratch, request) -> None:
-    payload = training.payload("nodes" if one_scratch else request.getfixturevalue("bucket"), processes=1)
-    nodes = payload.start_nodes(one_scratch=one_scratch)
+def test_two_nodes_with_one_scratch_folder_train_as_two_processes_of_one_node(training, undisturbed) -> None:
+    payload = training.payload("nodes")
+    assert "helped to build cpt_checkpoints" in run_nodes_to_the_end(payload, one_scratch=True)[1]
+    assert payload.files() == undisturbed(2).files()
+
+
+def test_two_nodes_that_meet_in_a_remote_lake_go_on_after_one_of_them_was_stopped(training, undisturbed, bucket) -> None:
+    payload = training.payload(bucket)
+    nodes = payload.start_nodes(one_scratch=False)
     while not payload.newest_sealed_step():
         assert [node.poll() for node in nodes] == [None, None], [node.communicate()[0] for node in nodes]
         time.sleep(0.01)
-    nodes[1].send_signal(number)  # the first one notices
+    nodes[1].send_signal(signal.SIGTERM)  # the first one notices
     said = [node.communicate(timeout=120)[0] for node in nodes]
-    assert nodes[0].returncode == (MAY_RETRY if number == signal.SIGTERM else 1), said
+    assert nodes[0].returncode == MAY_RETRY, said
     assert payload.store.manifest("cpt_checkpoints", "micro", payload.identity.version) is None
+    assert "going on from checkpoint-" in run_nodes_to_the_end(payload, one_scratch=False)[0]
+    assert payload.files() == undisturbed(2).files()
+
+
+def run_nodes_to_the_end(payload: Payload, *, one_scratch: bool) -> list[str]:
+    """Return what each node said."""
     nodes = payload.start_nodes(one_scratch=one_scratch)
     said = [node.communicate(timeout=300)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
-    assert "going on from checkpoint-" in said[0]
-    assert "helped to build cpt_checkpoints" in said[1]
-    assert payload.files() == undisturbed(2).files()
+    return said
 
 
 def test_what_a_user_can_cure_is_told_by_one_of_many_processes_too(tmp_path) -> None:

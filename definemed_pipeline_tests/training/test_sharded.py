@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, MistralConfig, PretrainedConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config
 
 from definemed_pipeline.model_folder import load_model
 from definemed_pipeline.training.lora import ADAPTER_FILES
@@ -37,30 +37,26 @@ ADAPTER = {"adapter": {"rank": 4}, "compiled adapter": {"rank": 4, "compile": Tr
 PLAIN = {"plain": WHOLE["plain"], "adapter": ADAPTER["adapter"]}
 
 
-@pytest.fixture(scope="module")
-def qwen2(tmp_path_factory) -> Path:
-    return trained(tmp_path_factory.mktemp("qwen2"), Qwen2Config(**SHAPE, tie_word_embeddings=True), {**WHOLE, **ADAPTER})
+# What differs between architectures is how layers are named and weights tied; what accelerates them is the same.
+WAYS = {"qwen2": {**WHOLE, **ADAPTER}, "mistral": PLAIN}
 
 
 @pytest.fixture(scope="module")
-def mistral(tmp_path_factory) -> Path:
-    """What differs between architectures is how layers are named and weights tied; what accelerates them is the same."""
-    return trained(tmp_path_factory.mktemp("mistral"), MistralConfig(**SHAPE), PLAIN)
-
-
-def trained(folder: Path, config: PretrainedConfig, ways: dict[str, dict[str, Any]]) -> Path:
-    """Train in one process and in two; the folder holds `base`, and each training in `1` or `2`."""
+def trained(tmp_path_factory) -> Path:
+    """Train both architectures in one process and in two; a folder of each holds `base`, and each training in `1` or `2`."""
+    folder = tmp_path_factory.mktemp("trained")
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "base")
-    train(folder, 1, PLAIN)
-    train(folder, 2, ways)
+    for name, config in {"qwen2": Qwen2Config(**SHAPE, tie_word_embeddings=True), "mistral": MistralConfig(**SHAPE)}.items():
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder / name / "base")
+    train(folder, 1, dict.fromkeys(WAYS, PLAIN))
+    train(folder, 2, WAYS)
     return folder
 
 
 def train(folder: Path, processes: int, trainings: dict[str, dict[str, Any]]) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    arguments = [str(folder / "base"), str(folder / str(processes)), json.dumps(trainings)]
-    done = subprocess.run([sys.executable, *launcher, "-m", MODULE, *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, *launcher, "-m", MODULE, str(folder), json.dumps(trainings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -86,15 +82,15 @@ def assert_equal_adapters(folder: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WHOLE)
-def test_two_processes_train_as_one_does(qwen2, way) -> None:
-    assert_equal_training(qwen2 / "1" / "plain", qwen2 / "2" / way)
+def test_two_processes_train_as_one_does(trained, way) -> None:
+    assert_equal_training(trained / "qwen2" / "1" / "plain", trained / "qwen2" / "2" / way)
 
 
 @pytest.mark.parametrize("way", ADAPTER)
-def test_an_adapter_is_trained_alike_by_two_processes_and_merged_by_each_into_its_part(qwen2, way) -> None:
-    assert_equal_adapters(qwen2, way)
+def test_an_adapter_is_trained_alike_by_two_processes_and_merged_by_each_into_its_part(trained, way) -> None:
+    assert_equal_adapters(trained / "qwen2", way)
 
 
-def test_two_processes_train_another_architecture_as_one_does(mistral) -> None:
-    assert_equal_training(mistral / "1" / "plain", mistral / "2" / "plain")
-    assert_equal_adapters(mistral, "adapter")
+def test_two_processes_train_another_architecture_as_one_does(trained) -> None:
+    assert_equal_training(trained / "mistral" / "1" / "plain", trained / "mistral" / "2" / "plain")
+    assert_equal_adapters(trained / "mistral", "adapter")

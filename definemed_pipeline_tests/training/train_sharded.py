@@ -1,9 +1,9 @@
 """What two processes run in `test_sharded`: a few steps of transformers' Trainer on a model that FSDP shards as it is loaded.
 
-    python -m torch.distributed.run --standalone --nproc-per-node 2 -m definemed_pipeline_tests.training.train_sharded BASE OUT JSON
+    python -m torch.distributed.run --standalone --nproc-per-node 2 -m definemed_pipeline_tests.training.train_sharded FOLDER JSON
 
-JSON maps names of trainings, each of which gets its folder in OUT, to what `Acceleration` takes and, for LoRA, `rank`. Started without
-torch.distributed.run it trains the same in one process.
+JSON maps names of models, of which `FOLDER/NAME/base` holds the weights, to their trainings: names to what `Acceleration` takes and, for
+LoRA, `rank`. Each gets its folder in `FOLDER/NAME/PROCESSES`. Started without torch.distributed.run it trains the same in one process.
 """
 
 import dataclasses
@@ -96,5 +96,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    for name, asked in json.loads(sys.argv[3]).items():
-        train(Path(sys.argv[1]), Path(sys.argv[2]) / name, **asked)
+    for model, trainings in json.loads(sys.argv[2]).items():
+        place = Path(sys.argv[1]) / model
+        for name, asked in trainings.items():
+            train(place / "base", place / str(PROCESSES) / name, **asked)
