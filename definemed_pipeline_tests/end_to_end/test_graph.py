@@ -186,7 +186,9 @@ def run_and_kill(workplace: Workplace, spared: set[str]) -> bool:
     try:
         while process.poll() is None:
             assert time.monotonic() < deadline
-            for asset in [asset for asset in spared if is_being_built(workplace, asset, since=started)]:
+            for asset in [
+                asset for asset in assets_at_work(workplace) & spared if is_being_built(workplace, asset, since=started)
+            ]:
                 if asset in WHOLE_COMMAND:
                     spared.remove(asset)
                     return True
@@ -214,6 +216,12 @@ def payloads_of(group: int) -> list[int]:
             if os.getpgid(pid) == group and command[1:2] == [b"-m"] and command[2].startswith(PAYLOADS):
                 found.append(pid)
     return found
+
+
+def assets_at_work(workplace: Workplace) -> set[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return set(os.listdir(workplace.lake / ".scratch" / "work"))
+    return set()
 
 
 def is_being_built(workplace: Workplace, asset: str, since: float) -> bool:
