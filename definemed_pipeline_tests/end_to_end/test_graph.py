@@ -121,7 +121,7 @@ def compared_by_hand(page, artifacts, lake):
         if file.endswith(".json"):
             value = json.loads((lake / asset / partition / version / file).read_text("utf-8"))
             for step in element.get("data-at").split("/")[1:]:
-                value = value[step]
+                value = value[int(step)] if isinstance(value, list) else value[step]
             assert float(element.get("value")) == value
             compared += 1
     return compared
