@@ -30,6 +30,17 @@ class FailureTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FailedAnswer:
+    """One response that shows a failure, of the stage of a base model that shows it most."""
+
+    base_model: str
+    stage: str
+    failure: str
+    instruction: TracedText
+    response: TracedText
+
+
+@dataclass(frozen=True, kw_only=True)
 class Example:
     """One instruction with what the stages of a base model answered."""
 
@@ -61,6 +72,22 @@ def read_failures(files: TracedFiles, base_models: Sequence[str]) -> list[Failur
         )
         for name in base_models
     ]
+
+
+def read_failed_answers(files: TracedFiles, tables: Sequence[FailureTable]) -> list[FailedAnswer]:
+    """Read for each failure of each base model the first response that was drawn as an example of it; answers read below are not asked for."""
+    key = ("base_model", "stage", "failure", *INSTRUCTION)
+    drawn = files.rows("failure_modes", "examples.parquet", key=key, where=pl.col("failure") != FAILURE)
+    found = []
+    for table in tables:
+        for row in table.rows:
+            failure, stage = row.name.replace(" ", "_"), max(STAGES, key=lambda stage, row=row: row.rates[stage].value)
+            wanted = (table.base_model, stage, failure)
+            first = next((one for one in drawn if (one["base_model"], one["stage"], one["failure"]) == wanted), None)
+            if first is not None:
+                texts = {name: first[name] for name in ("instruction", "response")}
+                found.append(FailedAnswer(base_model=table.base_model, stage=stage, failure=row.name, **texts))
+    return found
 
 
 def read_examples(files: TracedFiles, base_models: Sequence[str], *, examples: int) -> list[Example]:

@@ -11,7 +11,7 @@ from definemed_pipeline.evaluation.report.benchmarks import read_benchmarks
 from definemed_pipeline.evaluation.report.charts import scatter
 from definemed_pipeline.evaluation.report.comparisons import read_win_rates
 from definemed_pipeline.evaluation.report.corpus import read_corpus
-from definemed_pipeline.evaluation.report.failures import read_examples, read_failures
+from definemed_pipeline.evaluation.report.failures import read_examples, read_failed_answers, read_failures
 from definemed_pipeline.evaluation.report.lineage import branches_of
 from definemed_pipeline.evaluation.report.marking import Marks
 from definemed_pipeline.evaluation.report.measures import STAGE_NAMES
@@ -34,6 +34,7 @@ def write_report(draft: Draft[ReportSettings]) -> None:
     said = trace(draft.identity.settings, Place(asset=ASSET, partition="_", file=MANIFEST, key="/identity/settings"))
     draft.report(f"reading what was measured of {', '.join(base_models)}")
     marks = Marks()
+    failures = read_failures(files, base_models)
     page = _environment(marks).get_template("page.html.jinja").render(
         settings=draft.settings,
         said=said,
@@ -41,7 +42,8 @@ def write_report(draft: Draft[ReportSettings]) -> None:
         verdict=read_verdict(files, base_models),
         benchmarks=read_benchmarks(files, base_models, said["published"]),
         win_rates=read_win_rates(files),
-        failures=read_failures(files, base_models),
+        failures=failures,
+        failed_answers=read_failed_answers(files, failures),
         examples=read_examples(files, base_models, examples=draft.settings.examples),
         tradeoffs=read_tradeoffs(files),
         sweeps=read_sweeps(files, draft.partitions("merge_sweep")),

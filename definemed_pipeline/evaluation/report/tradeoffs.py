@@ -31,9 +31,7 @@ class Tradeoff:
 
 
 def read_tradeoffs(files: TracedFiles) -> Mapping[str, Sequence[Tradeoff]]:
-    """Read the table by base model; empty where failure modes were diagnosed without one."""
-    if not files.has("failure_modes", "tradeoffs.parquet"):
-        return {}
+    """Read the table by base model."""
     found: dict[str, list[Tradeoff]] = {}
     for row in files.rows("failure_modes", "tradeoffs.parquet", key=("base_model", "measure")):
         found.setdefault(row["base_model"], []).append(_tradeoff(row))

@@ -86,4 +86,4 @@ def test_on_paper_it_takes_a_few_pages(world: World, tmp_path: Path) -> None:
     paper = tmp_path / "page.pdf"
     browse(world.store.folder(world.report) / PAGE, tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={paper}")
     pages = len(re.findall(rb"/Type\s*/Page\b", paper.read_bytes()))
-    assert 2 <= pages <= 9
+    assert 3 <= pages <= 12

@@ -193,3 +193,10 @@ def test_a_lake_without_a_sweep_has_no_such_section(tmp_path: Path) -> None:
     inputs = [one for one in inputs_of(Store(str(tmp_path))) if one.asset != "merge_sweep"]
     report = build_artifact(Store(str(tmp_path)), "report", write_report, REPORT, inputs=inputs)
     assert 'id="merge"' not in World(Store(str(tmp_path)), report).page
+
+
+def test_a_failed_answer_of_each_failure_can_be_read(tree: lxml.html.HtmlElement) -> None:
+    rows = [[words_of(cell) for cell in row.xpath("th | td")] for row in tree.xpath("//table[@class='failed']/tbody/tr")]
+    assert ["language mixing beispiel-mistral CPT", INSTRUCTION, "The patient should see a doctor today."] in rows
+    assert ["empty beispiel-qwen2.5 CPT", INSTRUCTION, "no answer"] in rows
+    assert not [row for row in rows if row[0].startswith("refusal")]  # nobody refused
