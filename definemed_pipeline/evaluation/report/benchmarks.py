@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from definemed_pipeline.evaluation.accuracy import MACRO
-from definemed_pipeline.evaluation.report.measures import Range, only, range_of
+from definemed_pipeline.evaluation.report.measures import P_VALUES, Range, only, range_of
 from definemed_pipeline.evaluation.report.tracing import Traced, TracedFiles
 from definemed_pipeline.evaluation.stages import STAGE_PAIRS, STAGES
 
@@ -21,6 +21,7 @@ class BenchmarkRow:
     accuracy: Mapping[str, Range]
     changes: Mapping[tuple[str, str], Range]
     published: Mapping[str, Traced]
+    is_control: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class BenchmarkTable:
     base_model: str
     metric: str
     rows: Sequence[BenchmarkRow]
+    is_corrected: bool  # p-values, for the number of comparisons
 
 
 def read_benchmarks(
@@ -44,7 +46,8 @@ def _table(scores: Mapping[str, Any], base_model: str, published: Sequence[Mappi
     names = sorted(name for name in scores["accuracy"][STAGES[0]] if name != MACRO)
     shown = [*([MACRO] if len(names) > 1 or figures else []), *names]
     rows = [_row(scores, name, figures if name == MACRO else {}) for name in shown]
-    return BenchmarkTable(base_model=base_model, metric=str(scores["metric"]), rows=rows)
+    is_corrected = P_VALUES[0] in scores["differences"][0]
+    return BenchmarkTable(base_model=base_model, metric=str(scores["metric"]), rows=rows, is_corrected=is_corrected)
 
 
 def _row(scores: Mapping[str, Any], name: str, published: Mapping[str, Traced]) -> BenchmarkRow:
@@ -58,4 +61,5 @@ def _row(scores: Mapping[str, Any], name: str, published: Mapping[str, Traced]) 
             for before, after in STAGE_PAIRS
         },
         published=published,
+        is_control=name not in (MACRO, *scores.get("average", [name])),
     )

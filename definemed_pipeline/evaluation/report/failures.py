@@ -81,13 +81,17 @@ def read_failed_answers(files: TracedFiles, tables: Sequence[FailureTable]) -> l
     found = []
     for table in tables:
         for row in table.rows:
-            failure, stage = row.name.replace(" ", "_"), max(STAGES, key=lambda stage, row=row: row.rates[stage].value)
+            failure, stage = row.name.replace(" ", "_"), _worst_stage(row)
             wanted = (table.base_model, stage, failure)
             first = next((one for one in drawn if (one["base_model"], one["stage"], one["failure"]) == wanted), None)
             if first is not None:
                 texts = {name: first[name] for name in ("instruction", "response")}
                 found.append(FailedAnswer(base_model=table.base_model, stage=stage, failure=row.name, **texts))
     return found
+
+
+def _worst_stage(row: FailureRow) -> str:
+    return max(STAGES, key=lambda stage: row.rates[stage].value)
 
 
 def read_examples(files: TracedFiles, base_models: Sequence[str], *, examples: int) -> list[Example]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from definemed_pipeline.evaluation.report.tracing import Traced
 
+P_VALUES = ("mcnemar_p_holm", "mcnemar_p")
 STAGE_NAMES = {"base": "base", "cpt": "CPT", "merged": "merged"}
 
 
@@ -28,9 +29,14 @@ class Range:
         return Range(value=1 - self.value, low=high, high=low)
 
 
-def range_of(row: Mapping[str, Any], name: str, *, low: str = "", high: str = "", p: str = "mcnemar_p") -> Range:
-    """Read a measure of a row; its interval is named after it unless said otherwise."""
-    return Range(value=row[name], low=row.get(low or f"{name}_low"), high=row.get(high or f"{name}_high"), p=row.get(p))
+def range_of(row: Mapping[str, Any], name: str, *, low: str = "", high: str = "") -> Range:
+    """Read a measure of a row; its interval is named after it unless said otherwise, and its p-value is the corrected one where there is one."""
+    return Range(
+        value=row[name],
+        low=row.get(low or f"{name}_low"),
+        high=row.get(high or f"{name}_high"),
+        p=next((row[test] for test in P_VALUES if test in row), None),
+    )
 
 
 def only(rows: Iterable[Mapping[str, Any]], **wanted: str) -> Mapping[str, Any]:
