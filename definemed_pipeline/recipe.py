@@ -31,11 +31,11 @@ from definemed_pipeline.corpus.settings import (
 )
 from definemed_pipeline.corpus.sources.settings import SourceSettings
 from definemed_pipeline.errors import UserError
+from definemed_pipeline.evaluation.benchmarks.settings import BenchmarkScoresSettings
 from definemed_pipeline.evaluation.failures.settings import FailureModesSettings
 from definemed_pipeline.evaluation.pairwise.settings import WinRatesSettings
 from definemed_pipeline.evaluation.report.settings import ReportSettings
 from definemed_pipeline.evaluation.settings import (
-    BenchmarkScoresSettings,
     ModelCardsSettings,
     ResponsesSettings,
 )

@@ -13,7 +13,7 @@ from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.corpus.sources.listing import list_source
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.evaluation.accuracy import MACRO
+from definemed_pipeline.evaluation.benchmarks.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import read_effect
 from definemed_pipeline.evaluation.failures.tradeoffs import in_brief
 from definemed_pipeline.evaluation.report.page import PAGE
@@ -50,7 +50,8 @@ def summarise(store: Store, recipe: Recipe) -> Iterator[RenderableType]:
     if corpus := found.artifact("finemed_de"):
         yield _corpus_table(corpus)
     if scores := found.per_base_model("benchmark_scores"):
-        yield _accuracy_table(store, scores)
+        yield _accuracy_table(store, scores, recipe)
+        yield _control_table(store, scores)
     if failures := found.artifact("failure_modes"):
         yield _tradeoffs_table(store, failures)
     if win_rates := found.artifact("win_rates"):
@@ -91,7 +92,8 @@ def _corpus_table(corpus: Manifest) -> Table:
     return table
 
 
-def _accuracy_table(store: Store, scores: dict[str, Manifest]) -> Table:
+def _accuracy_table(store: Store, scores: dict[str, Manifest], recipe: Recipe) -> Table:
+    """Tabulate the macro average of each base model, and below it, marked, what others published."""
     table = Table(title="Accuracy in % [95 % interval], mean over benchmarks", title_justify="left")
     for column in ("base model", *STAGES, "CPT - base", "merged - base"):
         table.add_column(column, justify="left" if column == "base model" else "right")
@@ -105,6 +107,34 @@ def _accuracy_table(store: Store, scores: dict[str, Manifest]) -> Table:
         }
         cells = [_interval(one["accuracy"], one["accuracy_low"], one["accuracy_high"]) for one in accuracy.values()]
         table.add_row(name, *cells, change["base", "cpt"], change["base", "merged"])
+    for one in recipe.report.published:
+        cells = [f"{100 * one.accuracy:.2f}" if stage == one.stage else "" for stage in STAGES]
+        table.add_row(f"[dim]† {escape(one.model)}[/]", *cells, "", "")
+    if sources := sorted({one.source for one in recipe.report.published}):
+        table.caption, table.caption_justify = f"† published, not measured here: {escape(', '.join(sources))}", "left"
+    return table
+
+
+def _control_table(store: Store, scores: dict[str, Manifest]) -> Table:
+    """Tabulate every task by itself; those outside of the average show what else changes, such as what is forgotten."""
+    title = "Accuracy by benchmark in % [95 % interval]; those with * are controls and in no average"
+    table = Table(title=title, title_justify="left")
+    for column in ("base model", "benchmark", "questions", *STAGES, "merged - base"):
+        table.add_column(column, justify="left" if column in ("base model", "benchmark") else "right")
+    for name, manifest in scores.items():
+        found = json.loads((store.folder(manifest) / "scores.json").read_text("utf-8"))
+        change = {row["benchmark"]: row for row in found["differences"] if (row["before"], row["after"]) == ("base", "merged")}
+        for task in [task for task in found["accuracy"]["base"] if task != MACRO]:
+            per_stage = [found["accuracy"][stage][task] for stage in STAGES]
+            cells = [_interval(one["accuracy"], one["accuracy_low"], one["accuracy_high"]) for one in per_stage]
+            row = change[task]
+            table.add_row(
+                name,
+                escape(task) + ("" if task in found["average"] else "*"),
+                str(per_stage[0]["questions"]),
+                *cells,
+                _points(row["difference"], row["difference_low"], row["difference_high"]),
+            )
     return table
 
 

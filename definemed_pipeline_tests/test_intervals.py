@@ -11,6 +11,8 @@ from definemed_pipeline.intervals import (
     Estimate,
     bootstrap_macro_mean,
     bootstrap_mean,
+    bootstrap_p,
+    holm,
     mcnemar_p,
     paired_difference,
     paired_macro_difference,
@@ -157,3 +159,30 @@ def test_an_interval_that_touches_zero_does_not_exclude_it(low: float, high: flo
 def test_metrics_carry_their_interval_by_name() -> None:
     found = Estimate(value=0.5, low=0.4, high=0.6).as_metrics("recall")
     assert found == {"recall": 0.5, "recall_low": 0.4, "recall_high": 0.6}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=3, max_size=60), st.integers(0, 3))
+def test_the_bootstraps_p_value_says_what_its_interval_says(pairs: list[tuple[bool, bool]], seed: int) -> None:
+    before, after = [[one for one, _ in pairs]], [[other for _, other in pairs]]
+    p = bootstrap_p(before, after, resamples=999, seed=seed)
+    interval = paired_macro_difference(before, after, resamples=999, seed=seed)
+    assert 2 / 1000 <= p <= 1
+    assert bootstrap_p(after, before, resamples=999, seed=seed) == p
+    if p < 0.045:
+        assert interval.excludes_zero()
+    if p > 0.055:
+        assert not interval.excludes_zero()
+
+
+def test_holms_correction_gives_the_published_example() -> None:
+    """Holm's step-down on four tests, as R's `p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")` gives it."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_a_corrected_p_value_is_no_smaller_keeps_the_order_and_at_most_is_bonferronis(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+    for one, other in zip(p_values, corrected, strict=True):
+        assert one <= other <= min(1.0, len(p_values) * one)
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    assert [corrected[place] for place in order] == sorted(corrected)

@@ -37,6 +37,11 @@ def test_the_paper_recipe_holds_what_the_paper_published():
     assert paper.cpt_checkpoints.precision == "bfloat16"
     assert paper.compute.training.activation_checkpointing == "full"
     assert paper.merged_models.method == "slerp"
+    assert len(paper.benchmark_scores.average_tasks()) == 7, "six medical subjects of MMLU-de, and MedQA-de"
+    published = {one.model: one.accuracy for one in paper.report.published}
+    assert published == {
+        "Mistral-7B-Instruct": 0.4973, "DeFineMed-Mistral-7B-SLERP": 0.5646, "Qwen2.5-7B-Instruct": 0.5908, "DeFineMed-Qwen2.5-7B": 0.6491,
+    }  # fmt: skip
     repositories = [one.repository.split("/")[1] for one in paper.base_models.values()]
     assert repositories == ["Qwen2.5-7B-Instruct", "Mistral-7B-Instruct-v0.3", "Mistral-Small-24B-Instruct-2501"]
 

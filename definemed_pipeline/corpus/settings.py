@@ -6,7 +6,7 @@ Only declarations belong here. Gold labels, benchmarks and instruction sets reac
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -98,10 +98,31 @@ class MedicalDocumentsSettings:
 
 
 @settings
+class QuestionColumns:
+    """Where the rows of a file hold what must not leak: the text that is asked first, then the further ones. Rows without an id are counted."""
+
+    id: str | None
+    texts: tuple[str, ...]
+
+
+@settings
 class BenchmarkLeaksSettings:
-    """When a document counts as quoting a question of the evaluation."""
+    """When a document counts as quoting a question of the evaluation.
+
+    `columns` is for files that are not laid out as usual, by the name of the source; it follows from the benchmarks' own settings and is
+    filled in for the recipe's author.
+    """
 
     ngram: int = setting(default=13, at_least=1)  # words in a row; a shorter question counts as a whole
+    columns: dict[str, QuestionColumns] = setting(factory=dict)
+
+    @classmethod
+    def parse(cls, section: Mapping[str, Any]) -> "BenchmarkLeaksSettings":
+        """Build the settings from a payload's JSON."""
+        columns = {
+            name: QuestionColumns(id=one["id"], texts=tuple(one["texts"])) for name, one in section.get("columns", {}).items()
+        }
+        return cls(**{**section, "columns": columns})
 
 
 @settings

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from definemed_pipeline.demo.diseases import DISEASES
 from definemed_pipeline.demo.grammar import capitalised
 from definemed_pipeline.demo.medical_documents import disease_words
 from definemed_pipeline.demo.randomness import Dice
-from definemed_pipeline.demo.vocabulary.knowledge import FAMILIES
+from definemed_pipeline.demo.vocabulary.knowledge import FAMILIES, TaskFamily
 
 HELD_OUT_PER_FAMILY = 5
+CHECKED_PER_FAMILY = 3
+SPARE_WORDS = 2  # by which a checked answer may be longer than the reference
 TWO_TURN_SHARE = 0.08
 OPENERS_PER_QUESTION = 2
 OPENERS = ("Hallo!", "Guten Tag!", "Kurze Frage:", "Bitte hilf mir:", "Noch etwas:", "Ich habe eine Frage:")
@@ -45,9 +48,20 @@ class Instruction:
     reference: str
 
 
+@dataclass(frozen=True)
+class CheckedInstruction:
+    """One instruction whose answer is checked by rules (see `evaluation/benchmarks/rules.py`)."""
+
+    id: str
+    instruction: str
+    rules: tuple[dict[str, Any], ...]
+
+
 def write_conversations(seed: int) -> tuple[tuple[Message, ...], ...]:
     """Write every item in every wording, with and without an opener, leaving out what the evaluation asks."""
-    reserved = {instruction.instruction for instruction in write_instructions(seed)}
+    reserved = {one.instruction for one in write_instructions(seed)} | {
+        one.instruction for one in write_checked_instructions(seed)
+    }
     dice = Dice(seed, "conversations")
     single: list[tuple[Message, ...]] = []
     for family in FAMILIES:
@@ -82,6 +96,31 @@ def write_instructions(seed: int) -> tuple[Instruction, ...]:
             slots = {slot: only for slot, (only,) in disease_words(disease).items()}
             written.append(Instruction(f"medical-{task + 1}-{number}", "medical", _fill(wording, slots), _fill(answer, slots)))
     return tuple(written)
+
+
+def write_checked_instructions(seed: int) -> tuple[CheckedInstruction, ...]:
+    """Write general instructions, other ones than `write_instructions`, with rules on the form in which chat answers: one short sentence."""
+    taken = {instruction.instruction for instruction in write_instructions(seed)}
+    written = []
+    for family in FAMILIES:
+        dice = Dice(seed, "checked instructions", family.name)
+        pairs = [(item, wording) for item in dice.shuffled(family.items) for wording in dice.shuffled(family.asks)]
+        free = [(item, wording) for item, wording in pairs if _fill(wording, item) not in taken]
+        for number in range(CHECKED_PER_FAMILY):
+            item, wording = free[number * len(family.asks)]  # far enough apart to be of different items
+            rules = _rules_of_form(family, _fill(family.answer, item))
+            written.append(CheckedInstruction(f"{family.name}-{number + 1}", _fill(wording, item), rules))
+    return tuple(written)
+
+
+def _rules_of_form(family: TaskFamily, reference: str) -> tuple[dict[str, Any], ...]:
+    opening = family.answer.partition("{")[0].strip()
+    rules: list[dict[str, Any]] = [
+        {"rule": "sentences", "exactly": 1},
+        {"rule": "words", "at_most": len(reference.split()) + SPARE_WORDS},
+        {"rule": "ends_with", "text": reference[-1]},
+    ]
+    return (*rules, {"rule": "starts_with", "text": opening}) if opening else tuple(rules)
 
 
 def _fill(pattern: str, slots: Mapping[str, str]) -> str:

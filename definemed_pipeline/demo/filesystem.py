@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
+from definemed_pipeline.demo.questions import Question
 from definemed_pipeline.demo.web import WebDocument
 from definemed_pipeline.demo.world import DEFAULT_SEED, SHARDS, GoldLabel, World, world
 
@@ -49,9 +50,9 @@ def _json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
 
 
-def _questions(demo: World) -> bytes:
+def _questions(questions: Iterable[Question]) -> bytes:
     kept = ("id", "subject", "question", "choices", "answer")
-    return _json_lines({name: getattr(question, name) for name in kept} for question in demo.questions)
+    return _json_lines({name: getattr(question, name) for name in kept} for question in questions)
 
 
 def _conversations(demo: World) -> bytes:
@@ -64,7 +65,9 @@ def _shard(number: int) -> Callable[[World], bytes]:
 
 FILES: dict[str, Callable[[World], bytes]] = {
     **{f"web/000_{number:05d}.parquet": _shard(number) for number in range(SHARDS)},
-    "questions.jsonl": _questions,
+    "questions.jsonl": lambda demo: _questions(demo.questions),
+    "general_questions.jsonl": lambda demo: _questions(demo.general_questions),
+    "checked_instructions.jsonl": lambda demo: _json_lines(asdict(instruction) for instruction in demo.checked_instructions),
     "gold_labels.parquet": lambda demo: _parquet(demo.gold_labels, GOLD_SCHEMA),
     "instructions.jsonl": lambda demo: _json_lines(asdict(instruction) for instruction in demo.instructions),
     "pretraining/general.jsonl": lambda demo: _json_lines({"text": text} for text in demo.general_texts),

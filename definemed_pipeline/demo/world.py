@@ -6,9 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from definemed_pipeline.demo.conversations import Instruction, Message, write_conversations, write_instructions
+from definemed_pipeline.demo.conversations import (
+    CheckedInstruction,
+    Instruction,
+    Message,
+    write_checked_instructions,
+    write_conversations,
+    write_instructions,
+)
 from definemed_pipeline.demo.diseases import DISEASES
 from definemed_pipeline.demo.everyday_documents import EnglishWriter, TopicWriter
+from definemed_pipeline.demo.general_knowledge import write_general_questions
 from definemed_pipeline.demo.medical_documents import MEDICAL_KINDS, MedicalWriter
 from definemed_pipeline.demo.planting import (
     add_replacement_characters,
@@ -93,6 +101,16 @@ class World:
     def questions(self) -> tuple[Question, ...]:
         """The four-way questions on the facts."""
         return write_questions(self.seed)
+
+    @cached_property
+    def general_questions(self) -> tuple[Question, ...]:
+        """The four-way questions on what base models read in pre-training."""
+        return write_general_questions(self.seed)
+
+    @cached_property
+    def checked_instructions(self) -> tuple[CheckedInstruction, ...]:
+        """The instructions whose answers rules check."""
+        return write_checked_instructions(self.seed)
 
     @cached_property
     def instructions(self) -> tuple[Instruction, ...]:

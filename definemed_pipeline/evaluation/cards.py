@@ -11,7 +11,7 @@ import yaml
 
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Manifest
-from definemed_pipeline.evaluation.accuracy import MACRO
+from definemed_pipeline.evaluation.benchmarks.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import read_effect
 from definemed_pipeline.evaluation.failures.diagnosis import FAILURES
 from definemed_pipeline.evaluation.settings import ModelCardsSettings

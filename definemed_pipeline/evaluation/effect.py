@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from definemed_pipeline.evaluation.accuracy import MACRO
+from definemed_pipeline.evaluation.benchmarks.accuracy import MACRO
 from definemed_pipeline.evaluation.styles import write_number
 from definemed_pipeline.intervals import Estimate
 

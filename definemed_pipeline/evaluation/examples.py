@@ -1,28 +1,13 @@
-"""Benchmark questions and instructions as they stand in the recipe's JSON Lines files.
+"""Instructions as they stand in the recipe's JSON Lines files. How they are answered is in `generate.py`; questions are in `benchmarks/`."""
 
-Reading and checking belong here; how a question is asked is in `benchmark.py`, how an instruction is answered in `generate.py`.
-"""
-
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from definemed_pipeline.artifacts.manifest import Source
-from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.errors import UserError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A multiple-choice question; `answer` is the index of the right choice."""
-
-    id: str
-    subject: str
-    question: str
-    choices: tuple[str, ...]
-    answer: int
+from definemed_pipeline.evaluation.records import UniqueIds, read_rows, require_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,34 +37,13 @@ FORMATS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def read_questions(source: Source) -> list[Question]:
-    """Read a benchmark sorted by id. Raise UserError naming file, line and fault."""
-    questions = []
-    for place, record in _records(source, texts=("id", "subject", "question")):
-        choices, answer = record.get("choices"), record.get("answer")
-        if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(c, str) and c.strip() for c in choices):
-            raise UserError(f"{place}: choices is {choices!r}; a question needs a list of two or more non-empty answers")
-        if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
-            raise UserError(f"{place}: answer is {answer!r}; it must be the index of the right choice, 0 to {len(choices) - 1}")
-        questions.append(
-            Question(
-                id=record["id"],
-                subject=record["subject"],
-                question=record["question"],
-                choices=tuple(choices),
-                answer=answer,
-            )
-        )
-    return sorted(questions, key=lambda question: question.id)
-
-
 def read_instructions(source: Source) -> list[Instruction]:
     """Read an instruction set sorted by id. Raise UserError naming file, line and fault."""
-    fields = ("id", "kind", "instruction", "reference")
-    instructions = [
-        Instruction(**{field: record[field] for field in fields}, format=_format(place, record))
-        for place, record in _records(source, texts=fields)
-    ]
+    fields, ids, instructions = ("id", "kind", "instruction", "reference"), UniqueIds(), []
+    for place, row in read_rows(source):
+        require_texts(place, row, fields)
+        ids.add(place, row["id"])
+        instructions.append(Instruction(**{field: row[field] for field in fields}, format=_format(place, row)))
     return sorted(instructions, key=lambda instruction: instruction.id)
 
 
@@ -102,26 +66,3 @@ def _compiles(pattern: str) -> bool:
     except re.error:
         return False
     return True
-
-
-def _records(source: Source, *, texts: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each line's object with its place, after checking that the named keys hold text and ids are unique."""
-    seen: set[str] = set()
-    with open_source(source.location) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            place = f"{source.location}, line {number}"
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{place}: this is no JSON ({error}); the file must hold one JSON object per line") from error
-            for key in texts:
-                if not isinstance(record, dict) or not isinstance(record.get(key), str) or not record[key].strip():
-                    raise UserError(f"{place}: {key!r} must be a non-empty text; expected keys are {', '.join(texts)}")
-            if record["id"] in seen:
-                raise UserError(f"{place}: the id {record['id']!r} occurs twice; ids must be unique within a file")
-            seen.add(record["id"])
-            yield place, record
-    if not seen:
-        raise UserError(f"{source.location} holds no records; name a file with at least one")

@@ -1,4 +1,4 @@
-"""The recipe's sections for evaluation: benchmarks, responses, win rates, model cards; that of failure modes is in `failures/settings.py`.
+"""The recipe's sections for evaluation: responses, win rates, model cards; those of benchmarks and failure modes are in rooms of their own.
 
 Languages, prompts and fields of knowledge are values here and nowhere in the code.
 """
@@ -10,56 +10,6 @@ from pydantic import Field
 
 from definemed_pipeline.chat.settings import ChatEndpointSettings
 from definemed_pipeline.settings import setting, settings
-
-Metric = Literal["acc", "acc_norm"]
-Stage = Literal["base", "cpt", "merged"]
-
-
-@settings
-class BenchmarkSettings:
-    """One set of multiple-choice questions (JSON Lines: id, subject, question, choices, answer) and how it is asked.
-
-    `prompt` is a Jinja template over a question's fields; the answers are scored as its continuation after one space. `validation_share`
-    of the questions is kept for choosing and never reported (see `splits.py`).
-    """
-
-    questions: str = setting(location=True)
-    prompt: str = setting()
-    num_fewshot: int = setting(default=0, at_least=0, at_most=100)
-    validation_share: float = setting(default=0.0, at_least=0, at_most=1)
-
-    def __post_init__(self) -> None:
-        if "question" not in self.prompt:
-            raise ValueError(f"prompt is {self.prompt!r}; allowed: a template with {{{{question}}}} in it")
-
-
-@settings
-class BenchmarkScoresSettings:
-    """How accuracy is measured. `metric` is what counts as right, in lm-eval's terms.
-
-    `acc`: the answer with the highest log-likelihood; `acc_norm`: the highest log-likelihood per character, which does not favour
-    short answers.
-    """
-
-    benchmarks: dict[str, BenchmarkSettings]
-    metric: Metric = setting(default="acc_norm")
-    batch_size: int = setting(default=16, at_least=1)
-    resamples: int = setting(default=10_000, at_least=100)
-    seed: int = setting(default=0, at_least=0)
-
-    def __post_init__(self) -> None:
-        if not self.benchmarks:
-            raise ValueError("benchmarks is empty; allowed: one or more")
-
-    @classmethod
-    def parse(cls, section: Mapping[str, Any]) -> "BenchmarkScoresSettings":
-        """Build the settings from a payload's JSON."""
-        benchmarks = {name: BenchmarkSettings(**value) for name, value in section["benchmarks"].items()}
-        return cls(**{**section, "benchmarks": benchmarks})
-
-    def sources(self) -> dict[str, str]:
-        """Return the files of questions, by the names under which a draft finds them."""
-        return {f"benchmark/{name}": benchmark.questions for name, benchmark in self.benchmarks.items()}
 
 
 @settings

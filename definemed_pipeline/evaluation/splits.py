@@ -11,8 +11,11 @@ from typing import Literal, TypeVar, get_args
 
 from definemed_pipeline.artifacts.manifest import Source
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.evaluation.examples import Instruction, Question, read_instructions, read_questions
-from definemed_pipeline.evaluation.settings import BenchmarkSettings, InstructionSetSettings
+from definemed_pipeline.evaluation.benchmarks.questions import Question, read_questions
+from definemed_pipeline.evaluation.benchmarks.rules import CheckedInstruction, read_checked_instructions
+from definemed_pipeline.evaluation.benchmarks.settings import BenchmarkSettings, InstructionFollowingSettings
+from definemed_pipeline.evaluation.examples import Instruction, read_instructions
+from definemed_pipeline.evaluation.settings import InstructionSetSettings
 from definemed_pipeline.keyed_hash import keyed_hash
 
 Split = Literal["validation", "test"]
@@ -23,15 +26,26 @@ SEED = 20_260_419  # another seed is another split of every recipe: it never cha
 
 def splits_of(texts: Iterable[str], validation_share: float) -> list[Split]:
     """Tell for each text on which side it falls; case and white space do not count. `validation_share` is from 0 to 1."""
-    hashes = keyed_hash((" ".join(text.casefold().split()) for text in texts), SEED)
+    hashes = keyed_hash(map(folded, texts), SEED)
     bound = int(validation_share * 2.0**64)  # a whole number: as floats the largest hashes would not be below 2 to the 64
     return ["validation" if value < bound else "test" for value in hashes.tolist()]
 
 
+def folded(text: str) -> str:
+    """Return what is left of a text without case and with single spaces: texts that fold alike are the same question."""
+    return " ".join(text.casefold().split())
+
+
 def questions_of(split: Split, source: Source, settings: BenchmarkSettings) -> list[Question]:
     """Read a benchmark's questions of one split, sorted by id. Raise UserError where it has none."""
-    questions = read_questions(source)
+    questions = read_questions(source, settings)
     return _side(split, questions, [one.question for one in questions], source, settings.validation_share)
+
+
+def checked_instructions_of(split: Split, source: Source, settings: InstructionFollowingSettings) -> list[CheckedInstruction]:
+    """Read the instructions of one split of a benchmark that rules check, sorted by id. Raise UserError where it has none."""
+    items = read_checked_instructions(source)
+    return _side(split, items, [one.instruction for one in items], source, settings.validation_share)
 
 
 def instructions_of(split: Split, source: Source, settings: InstructionSetSettings) -> list[Instruction]:

@@ -8,6 +8,7 @@ from definemed_pipeline.demo.diseases import DISEASES, RELATIONS
 from definemed_pipeline.demo.questions import CHOICES, acceptable
 from definemed_pipeline.demo.vocabulary import medicine
 from definemed_pipeline.demo.world import World
+from definemed_pipeline.evaluation.benchmarks.rules import kept_rules
 
 
 def test_there_is_a_question_on_every_fact(demo: World) -> None:
@@ -101,3 +102,23 @@ def test_held_out_texts_are_of_the_general_texts_kinds_and_none_of_them(demo: Wo
         sum(text.startswith("Frage: ") for text in some) / len(some) for some in (demo.held_out_texts, demo.general_texts)
     )
     assert abs(quizzes - texts) < 0.1
+
+
+def test_general_questions_have_one_right_choice_that_the_base_models_read(demo: World) -> None:
+    read = "\n".join(demo.general_texts)
+    assert len({question.id for question in demo.general_questions}) == len(demo.general_questions) >= 120
+    for question in demo.general_questions:
+        assert len(set(question.choices)) == CHOICES
+    asked = [f"Frage: {q.question}\nAntwort: {q.choices[q.answer]}" in read for q in demo.general_questions]
+    assert sum(asked) / len(asked) > 0.9, "in the very words of the quizzes, nearly all of them"
+
+
+def test_checked_instructions_are_other_ones_and_their_rules_are_kept_by_the_references_form(demo: World) -> None:
+    checked = {one.instruction for one in demo.checked_instructions}
+    assert len(checked) == len(demo.checked_instructions) >= 40
+    assert checked.isdisjoint(one.instruction for one in demo.instructions)
+    asked = {message.content for turns in demo.conversations for message in turns if message.role == "user"}
+    assert checked.isdisjoint(asked)
+    answers = [message.content for turns in demo.conversations for message in turns if message.role == "assistant"]
+    for one in demo.checked_instructions:
+        assert any(all(kept_rules(answer, one.rules)) for answer in answers), one.id

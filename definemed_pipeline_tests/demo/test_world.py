@@ -183,7 +183,8 @@ def test_leaks_quote_their_questions_with_choices_and_answer(demo: World) -> Non
 
 
 def passages(demo: World) -> Iterable[str]:
-    yield from (question.question for question in demo.questions)
+    yield from (question.question for question in (*demo.questions, *demo.general_questions))
+    yield from (one.instruction for one in demo.checked_instructions)
     yield from (text for instruction in demo.instructions for text in (instruction.instruction, instruction.reference))
 
 

@@ -11,7 +11,7 @@ import yaml
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.evaluation.accuracy import accuracy_of, differences_of
+from definemed_pipeline.evaluation.benchmarks.accuracy import accuracy_of, differences_of
 from definemed_pipeline.evaluation.cards import write_card
 from definemed_pipeline.evaluation.complete_card import gaps_of
 from definemed_pipeline.evaluation.failures.failure_modes import diagnose_responses

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from definemed_pipeline.evaluation.accuracy import MACRO
+from definemed_pipeline.evaluation.benchmarks.accuracy import MACRO
 from definemed_pipeline.evaluation.effect import effect_of
 
 

@@ -12,14 +12,10 @@ from definemed_pipeline.artifacts.manifest import Source
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.corpus.assembly import decontaminate
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.evaluation.benchmark import score_models
+from definemed_pipeline.evaluation.benchmarks.score import score_models
+from definemed_pipeline.evaluation.benchmarks.settings import BenchmarkScoresSettings, BenchmarkSettings
 from definemed_pipeline.evaluation.generate import collect_responses
-from definemed_pipeline.evaluation.settings import (
-    BenchmarkScoresSettings,
-    BenchmarkSettings,
-    InstructionSetSettings,
-    ResponsesSettings,
-)
+from definemed_pipeline.evaluation.settings import InstructionSetSettings, ResponsesSettings
 from definemed_pipeline.evaluation.splits import SPLITS, instructions_of, questions_of, splits_of
 from definemed_pipeline.recipe import load_recipe
 from definemed_pipeline_tests.conftest import build_artifact
@@ -96,7 +92,7 @@ def test_scores_and_responses_are_of_the_test_split(store: Store, stages, questi
 
 def test_the_demo_reports_enough_and_keeps_enough_for_choosing() -> None:
     recipe = load_recipe("demo")
-    (benchmark,), (chats,) = recipe.benchmark_scores.benchmarks.values(), recipe.responses.instruction_sets.values()
+    benchmark, (chats,) = recipe.benchmark_scores.benchmarks["demo_medicine"], recipe.responses.instruction_sets.values()
     assert len(questions_of("test", source(benchmark.questions), benchmark)) >= 120
     assert len(questions_of("validation", source(benchmark.questions), benchmark)) >= 40
     assert len(instructions_of("test", source(chats.instructions), chats)) >= 80

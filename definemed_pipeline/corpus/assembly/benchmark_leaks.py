@@ -29,7 +29,7 @@ def find_leaks(draft: Draft[BenchmarkLeaksSettings]) -> None:
     that was looked for. Raise UserError where a file of questions cannot be read. Nothing is kept of a killed try: a shard takes
     seconds, and so a rerun cannot forget what was found before.
     """
-    questions = read_questions(draft.identity.sources, draft.settings.ngram)
+    questions = read_questions(draft.identity.sources, draft.settings.ngram, draft.settings.columns)
     started = reported = time.monotonic()
     done, found = 0, [pl.DataFrame(schema=LEAKS_SCHEMA)]
     with pq.ParquetFile(draft.input(DOCUMENTS, draft.identity.partition) / "documents.parquet") as file:
@@ -61,4 +61,4 @@ def find_leaks(draft: Draft[BenchmarkLeaksSettings]) -> None:
 
 
 if __name__ == "__main__":
-    run_payload(BenchmarkLeaksSettings, find_leaks)
+    run_payload(BenchmarkLeaksSettings, find_leaks, parse=BenchmarkLeaksSettings.parse)

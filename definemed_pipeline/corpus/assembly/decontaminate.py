@@ -5,8 +5,9 @@ whole; below `SHORTEST_WHOLE` words even that says nothing ("Was ist Fieber?"), 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import polars as pl
 
 from definemed_pipeline.artifacts.manifest import Source
 from definemed_pipeline.artifacts.sources import open_source
+from definemed_pipeline.corpus.settings import QuestionColumns
 from definemed_pipeline.corpus.text import Hashes, Ragged, ngram_hashes, word_hashes
-from definemed_pipeline.errors import UserError
+from definemed_pipeline.errors import UserError, one_line
 
 SHORTEST_WHOLE = 5
 FILTER_BITS = 22  # 4 MB, of which a million wanted n-grams fill a quarter
@@ -44,15 +46,15 @@ class Questions:
         return pl.concat(found).unique().sort("document", "question")
 
 
-def read_questions(sources: Iterable[Source], n: int) -> Questions:
-    """Read benchmarks and instruction sets (JSON Lines with `id` and `question`, `choices` or `instruction`, `reference`).
+def read_questions(sources: Iterable[Source], n: int, columns: Mapping[str, QuestionColumns] | None = None) -> Questions:
+    """Read benchmarks and instruction sets (JSON Lines or parquet with `id` and `question`, `choices` or `instruction`, `reference`).
 
-    Raise UserError where a line does not fit, naming it.
+    `columns` says where else the texts of a source stand, by its name. Raise UserError where a row does not fit, naming it.
     """
     asked: list[tuple[str, str]] = []
     passages: list[tuple[int, str, bool]] = []
     for source in sources:
-        for question_id, whole, others in _read_lines(source):
+        for question_id, whole, others in _read_rows(source, (columns or {}).get(source.name)):
             passages += [(len(asked), whole, True), *((len(asked), text, False) for text in others)]
             asked.append((source.name, question_id))
     questions = pl.DataFrame(asked, schema={"benchmark": pl.String, "question_id": pl.String}, orient="row").with_row_index(
@@ -87,31 +89,66 @@ def _members(hashes: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _read_lines(source: Source) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield id, the text that is asked, and the further texts of every line."""
+def _read_rows(source: Source, columns: QuestionColumns | None) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield id, the text that is asked, and the further texts of every row."""
+    rows = _parquet_rows(source) if source.location.endswith(".parquet") else _lines(source)
+    for number, read in rows:
+        try:
+            record = read()
+            yield _usual_texts(record) if columns is None else _named_texts(record, columns, number)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            needed = "question, choices or instruction, reference" if columns is None else ", ".join(columns.texts)
+            raise UserError(
+                f"{source.name}: line {number} of {source.location} does not fit ({error}); needed: a JSON object with id and {needed}"
+            ) from error
+
+
+def _lines(source: Source) -> Iterator[tuple[int, Callable[[], Any]]]:
     try:
         with open_source(source.location) as file:
             content = file.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source.name}: {source.location} cannot be read as UTF-8 text: {error}") from error
     for number, line in enumerate(content.split("\n"), start=1):  # not `splitlines`: JSON strings may hold U+2028 and the like
-        if not line.strip():
-            continue
-        try:
-            yield _read_line(json.loads(line))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(
-                f"{source.name}: line {number} of {source.location} does not fit ({error}); needed: a JSON object with id and "
-                "question, choices or instruction, reference"
-            ) from error
+        if line.strip():
+            yield number, partial(json.loads, line)
 
 
-def _read_line(record: Mapping[str, Any]) -> tuple[str, str, list[str]]:
+def _parquet_rows(source: Source) -> Iterator[tuple[int, Callable[[], Any]]]:
+    try:
+        with open_source(source.location) as file:
+            rows = pl.read_parquet(file.read()).to_dicts()
+    except (OSError, pl.exceptions.ComputeError) as error:
+        raise UserError(f"{source.name}: {source.location} cannot be read as parquet: {one_line(error)}") from error
+    for number, row in enumerate(rows, start=1):
+        yield number, partial(dict, row)
+
+
+def _usual_texts(record: Mapping[str, Any]) -> tuple[str, str, list[str]]:
     for asked, further in SHAPES:
         if asked in record:
             others = record.get(further, [])
+            others = list(others.values()) if isinstance(others, Mapping) else others
             texts = [record[asked], *([others] if isinstance(others, str) else others)]
             if not all(isinstance(text, str) for text in texts):
                 raise TypeError(f"{asked} and {further} must be text")
             return str(record["id"]), texts[0], texts[1:]
     raise KeyError("question or instruction")
+
+
+def _named_texts(record: Mapping[str, Any], columns: QuestionColumns, number: int) -> tuple[str, str, list[str]]:
+    asked, *others = columns.texts
+    if not isinstance(record[asked], str):
+        raise TypeError(f"{asked} must be text")
+    question_id = str(number) if columns.id is None else str(record[columns.id])
+    return question_id, record[asked], [text for column in others for text in _texts_in(record[column])]
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts of a value: itself, or those of a list or of an object's fields."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for one in value.values() for text in _texts_in(one))
+    elif isinstance(value, list):
+        yield from (text for one in value for text in _texts_in(one))

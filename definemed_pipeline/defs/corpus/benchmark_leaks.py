@@ -1,8 +1,11 @@
 """Asset `benchmark_leaks`: which medical documents of a shard quote the evaluation."""
 
+import dataclasses
+
 import dagster as dg
 
 from definemed_pipeline.compute.backends import Compute
+from definemed_pipeline.corpus.settings import QuestionColumns
 from definemed_pipeline.defs.corpus.medical_documents import medical_documents
 from definemed_pipeline.defs.materialization import (
     OWNERS,
@@ -17,7 +20,17 @@ from definemed_pipeline.defs.partitions import fineweb2_shard
 from definemed_pipeline.defs.resources import Lake
 from definemed_pipeline.recipe import active_recipe
 
-SECTION = active_recipe().benchmark_leaks
+
+def question_columns() -> dict[str, QuestionColumns]:
+    """Return where the questions of benchmarks stand whose files are not laid out as usual, by source."""
+    found = {}
+    for source, columns in active_recipe().benchmark_scores.columns().items():
+        choices = (columns.choices,) if isinstance(columns.choices, str) else columns.choices
+        found[source] = QuestionColumns(id=columns.id, texts=(columns.question, *choices))
+    return found
+
+
+SECTION = dataclasses.replace(active_recipe().benchmark_leaks, columns=question_columns())
 
 
 @dg.asset(

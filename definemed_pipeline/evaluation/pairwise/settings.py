@@ -6,7 +6,8 @@ from pydantic import Field
 
 from definemed_pipeline.chat.settings import ChatEndpointSettings
 from definemed_pipeline.chat.verdicts import ResponseFormat
-from definemed_pipeline.evaluation.settings import ReferenceJudgeSettings, Stage
+from definemed_pipeline.evaluation.benchmarks.settings import Stage
+from definemed_pipeline.evaluation.settings import ReferenceJudgeSettings
 from definemed_pipeline.settings import setting, settings
 
 

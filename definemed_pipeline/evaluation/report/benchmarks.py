@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from definemed_pipeline.evaluation.accuracy import MACRO
+from definemed_pipeline.evaluation.benchmarks.accuracy import MACRO
 from definemed_pipeline.evaluation.report.measures import P_VALUES, Range, only, range_of
 from definemed_pipeline.evaluation.report.tracing import Traced, TracedFiles
 from definemed_pipeline.evaluation.stages import STAGE_PAIRS, STAGES

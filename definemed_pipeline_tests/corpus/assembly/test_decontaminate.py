@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from definemed_pipeline.artifacts.manifest import Source
 from definemed_pipeline.corpus.assembly.decontaminate import SHORTEST_WHOLE, read_questions
+from definemed_pipeline.corpus.settings import QuestionColumns
 from definemed_pipeline.corpus.text import word_hashes
 from definemed_pipeline.errors import UserError
 
@@ -120,3 +121,27 @@ def test_a_line_that_does_not_fit_is_named(tmp_path: Path, line: str, message: s
     path.write_text(path.read_text("utf-8") + line, "utf-8")
     with pytest.raises(UserError, match=message):
         read_questions([source], 8)
+
+
+COLUMNS = {"benchmark/b": QuestionColumns(id=None, texts=("frage", "optionen", "weitere"))}
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_questions_in_other_columns_and_files_are_looked_for_with_their_choices(tmp_path: Path, suffix: str) -> None:
+    choice = "ganz anders und doch lang genug um es wiederzufinden hier"
+    rows = [{"frage": LONG, "optionen": {"A": "kurz", "B": choice}, "weitere": ["x"]}, {"frage": "kurz?", "optionen": {"A": "a", "B": "b"}, "weitere": [choice]}]  # fmt: skip
+    path = tmp_path / f"b.{suffix}"
+    if suffix == "parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    questions = read_questions([Source(name="benchmark/b", location=str(path), digest="")], 8, COLUMNS)
+    assert questions.questions["question_id"].to_list() == ["1", "2"]
+    found = questions.leaks(word_hashes(pl.Series([f"Man las: {LONG}", f"Da stand: {choice}"]))).rows()
+    assert found == [(0, 0), (1, 0), (1, 1)]
+
+
+def test_a_row_that_lacks_a_named_column_is_told(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_text('{"id": "q", "question": "Wer?"}')
+    with pytest.raises(UserError, match=r"line 1 .*needed: a JSON object with id and frage, optionen, weitere"):
+        read_questions([Source(name="benchmark/b", location=str(tmp_path / "b.jsonl"), digest="")], 8, COLUMNS)

@@ -13,7 +13,7 @@ import pytest
 from definemed_pipeline.artifacts.build import Draft
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.evaluation.accuracy import accuracy_of, differences_of
+from definemed_pipeline.evaluation.benchmarks.accuracy import accuracy_of, differences_of
 from definemed_pipeline.evaluation.failures.failure_modes import diagnose_responses
 from definemed_pipeline.evaluation.failures.settings import FailureModesSettings, LanguageSettings
 from definemed_pipeline.evaluation.generate import SCHEMA
