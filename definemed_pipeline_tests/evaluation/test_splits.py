@@ -1,5 +1,6 @@
 """What is chosen is never chosen on what is reported."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -71,14 +72,17 @@ def test_a_split_without_items_is_refused_with_the_cure(tmp_path: Path) -> None:
 
 
 def test_scores_and_responses_are_of_the_test_split(store: Store, stages, questions_file: Path, instructions_file: Path) -> None:
-    benchmark = BenchmarkSettings(questions=str(questions_file), prompt=PROMPT, validation_share=0.4)
+    benchmark = BenchmarkSettings(questions=str(questions_file), prompt=PROMPT, validation_share=0.4, num_fewshot=2)
     scores = build_artifact(
         store, "benchmark_scores", score_models, BenchmarkScoresSettings(benchmarks={"organe": benchmark}, resamples=100),
         partition="qwen2", inputs=stages("qwen2"), sources={"benchmark/organe": str(questions_file)},
     )  # fmt: skip
-    asked = set(pl.read_parquet(Path(store.uri(scores)) / "questions.parquet")["question_id"])
+    folder = Path(store.uri(scores))
+    asked = set(pl.read_parquet(folder / "questions.parquet")["question_id"])
     assert asked == {one.id for one in questions_of("test", source(questions_file), benchmark)}
     assert 0 < len(asked) < len(QUESTIONS)
+    shown = [json.loads(line)["id"] for line in (folder / "tasks" / "organe.examples.jsonl").read_text("utf-8").splitlines()]
+    assert shown == [one.id for one in questions_of("validation", source(questions_file), benchmark)][:2]
 
     chats = InstructionSetSettings(instructions=str(instructions_file), validation_share=0.4)
     answers = build_artifact(

@@ -3,6 +3,7 @@
 A killed run goes on with the next task of the stage it was at: each is kept in `checkpoints/` as soon as it is done.
 """
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
@@ -84,7 +85,10 @@ def _ask(draft: Draft[BenchmarkScoresSettings], stage: str, tasks: Sequence[Task
         rows = [{**keys, **_question_row(item, draft.settings.metric)} for item in model().answer([task])]
         return pa.Table.from_pylist(rows, schema=QUESTIONS)
 
-    return [_once(draft, f"{stage}-{task.name}", partial(measure, task)) for task in tasks]
+    tables = [_once(draft, f"{stage}-{task.name}", partial(measure, task)) for task in tasks]
+    model.cache_clear()
+    gc.collect()  # two models at a time may be more than a GPU holds
+    return tables
 
 
 def _instruct(
