@@ -1,6 +1,6 @@
 """The recipe's section for the report: what the page says that was not measured. Standard library only, as in all settings."""
 
-from definemed_pipeline.evaluation.settings import Stage
+from definemed_pipeline.evaluation.benchmarks.settings import Stage
 from definemed_pipeline.settings import setting, settings
 
 
