@@ -120,7 +120,7 @@ def _control_table(store: Store, scores: dict[str, Manifest]) -> Table:
     title = "Accuracy by benchmark in % [95 % interval]; those with * are controls and in no average"
     table = Table(title=title, title_justify="left")
     for column in ("base model", "benchmark", "questions", *STAGES, "merged - base"):
-        table.add_column(column, justify="left" if column in ("base model", "benchmark") else "right")
+        table.add_column(column, justify="left" if column in ("base model", "benchmark") else "right", overflow="fold")
     for name, manifest in scores.items():
         found = json.loads((store.folder(manifest) / "scores.json").read_text("utf-8"))
         change = {row["benchmark"]: row for row in found["differences"] if (row["before"], row["after"]) == ("base", "merged")}
