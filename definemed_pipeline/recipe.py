@@ -39,6 +39,7 @@ from definemed_pipeline.evaluation.settings import (
     ModelCardsSettings,
     ResponsesSettings,
 )
+from definemed_pipeline.evaluation.sweep.settings import MergeSweepSettings, SweptMergeSettings
 from definemed_pipeline.merging.settings import MergedModelsSettings
 from definemed_pipeline.settings import setting, settings
 from definemed_pipeline.training.settings import (
@@ -62,6 +63,7 @@ PAYLOADS = (
     "base_models",
     "cpt_corpus",
     "cpt_checkpoints",
+    "merge_sweep",
     "merged_models",
     "benchmark_scores",
     "responses",
@@ -117,6 +119,7 @@ class Recipe(pydantic.BaseModel):
     ]
     cpt_corpus: CptCorpusSettings
     cpt_checkpoints: CptCheckpointsSettings
+    merge_sweep: MergeSweepSettings = pydantic.Field(default_factory=MergeSweepSettings)
     merged_models: MergedModelsSettings
     benchmark_scores: BenchmarkScoresSettings
     responses: ResponsesSettings
@@ -156,12 +159,27 @@ class Recipe(pydantic.BaseModel):
         return self
 
     @pydantic.model_validator(mode="after")
+    def _candidates_can_be_measured(self) -> "Recipe":
+        for name in self.base_models:
+            try:
+                self.merge_sweep_of(name)
+            except ValueError as error:
+                raise ValueError(f"merge_sweep: {error}") from None
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _opponent_exists(self) -> "Recipe":
         opponent = self.win_rates.opponent_base_model
         if opponent not in self.base_models:
             known = ", ".join(self.base_models)
             raise ValueError(f"win_rates.opponent_base_model is {opponent!r}; allowed are the recipe's base models: {known}")
         return self
+
+    def merge_sweep_of(self, base_model: str) -> SweptMergeSettings:
+        """Return what the sweep of a base model depends on. Raise ValueError where its candidates do not fit or cannot be measured."""
+        return SweptMergeSettings.of(
+            self.merge_sweep, self.merged_models.of(base_model), self.benchmark_scores, self.responses, self.failure_modes
+        )
 
 
 @functools.cache

@@ -8,7 +8,8 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -54,6 +55,40 @@ def as_json(section: Any) -> dict[str, Any]:
     """Return a section as plain JSON values, locations included."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(section)))
     return plain
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """Build a value of a declared type from plain JSON: sections in sections, tuples, and of several kinds of section the one that `kind` names.
+
+    Raise TypeError or ValueError where a key or value does not fit.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{name: from_json(hints.get(name, Any), one) for name, one in value.items()})  # type: ignore[operator]
+    if origin in (Union, UnionType):
+        return from_json(_member(arguments, value), value)
+    if origin is dict:
+        return {name: from_json(arguments[1], one) for name, one in value.items()}
+    if origin in (tuple, list):
+        return origin(from_json(arguments[0], one) for one in value)
+    return value
+
+
+def _member(members: tuple[Any, ...], value: Any) -> Any:
+    """Return the member of a union that a JSON value is of."""
+    if isinstance(value, Mapping):
+        sections = [member for member in members if dataclasses.is_dataclass(member)]
+        for member in sections:
+            if value.get("kind") in get_args(get_type_hints(member).get("kind")):
+                return member
+        if len(sections) != 1:
+            kinds = [name for member in sections for name in get_args(get_type_hints(member).get("kind"))]
+            raise ValueError(f"kind is {value.get('kind')!r}; allowed: {', '.join(kinds)}")
+        return sections[0]
+    if isinstance(value, list):
+        return next((member for member in members if get_origin(member) in (tuple, list)), Any)
+    return Any
 
 
 def section_digest(section: Any) -> str:

@@ -131,7 +131,8 @@ def table(frame: pl.DataFrame) -> str:
     ]
     for row in frame.iter_rows():
         cells = (
-            f"{cell:,}" if is_number else str(cell).replace("|", "\\|") for cell, is_number in zip(row, numeric, strict=True)
+            "" if cell is None else f"{cell:,}" if is_number else str(cell).replace("|", "\\|")
+            for cell, is_number in zip(row, numeric, strict=True)
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -157,6 +158,25 @@ def matrix(
         axes.annotate(bounds, place, xytext=(0, -2), textcoords="offset points", ha="center", va="top", color=INK, fontsize=6.5)
     axes.set_title(label, fontsize=10)
     return _markdown(figure, label)
+
+
+def trade_off(models: pl.DataFrame, *, x: str, y: str, x_label: str, y_label: str) -> str:
+    """Draw models (columns `model`, `is_on_front`, `is_chosen`, and both measures with `_low` and `_high`) against two goals.
+
+    The Pareto front is joined by a line, what was chosen is marked; models that are no candidates are grey.
+    """
+    figure, axes = _canvas(height=4.2)
+    for row in models.iter_rows(named=True):
+        colour = ACCENT if row["is_chosen"] else MUTED if row["is_on_front"] is None else COLOURS[0]
+        errors = [[[max(0.0, row[of] - row[f"{of}_low"])], [max(0.0, row[f"{of}_high"] - row[of])]] for of in (x, y)]
+        axes.errorbar(row[x], row[y], xerr=errors[0], yerr=errors[1], fmt="o", color=colour, elinewidth=0.5, alpha=0.8)
+        axes.annotate(f" {row['model']}", (row[x], row[y]), color=colour, fontsize=8, va="bottom")
+    front = models.filter("is_on_front").sort(x, y)
+    axes.plot(front[x], front[y], color=COLOURS[0], linewidth=1, linestyle="--", label="Pareto front")
+    axes.legend(frameon=False)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    return _markdown(figure, f"{y_label} against {x_label}")
 
 
 def _canvas(height: float = 2.8) -> tuple[Figure, Axes]:

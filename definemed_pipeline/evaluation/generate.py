@@ -58,7 +58,7 @@ def _answer_stage(draft: Draft[ResponsesSettings], stage: str, asked: Sequence[t
     answer = _answer_locally if isinstance(draft.settings.generator, TransformersGenerator) else _answer_by_endpoint
     answers = answer(draft, stage, [instruction.instruction for _, instruction in asked])
     rows = [
-        _row(draft.identity.partition, stage, name, instruction, answer)
+        response_row(draft.identity.partition, stage, name, instruction, answer)
         for (name, instruction), answer in zip(asked, answers, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -106,7 +106,10 @@ def _report(draft: Draft[ResponsesSettings], stage: str, text: str) -> None:
     draft.report(f"{draft.identity.partition}, stage {stage}: {text}")
 
 
-def _row(base_model: str, stage: str, instruction_set: str, instruction: Instruction, answer: Answer) -> dict[str, object]:
+def response_row(
+    base_model: str, stage: str, instruction_set: str, instruction: Instruction, answer: Answer
+) -> dict[str, object]:
+    """Return a row of the table of responses."""
     return {
         "base_model": base_model,
         "stage": stage,

@@ -31,7 +31,8 @@ from definemed_pipeline.payload import run_payload
 def merge(draft: Draft[MergedModelsSettings]) -> None:
     """Merge into `model/`, record each tensor in `tensors.parquet`, and measure whether the result is a whole, working model."""
     torch.set_num_threads(1)  # norms are sums, and come out the same whatever the number of cores
-    started, name, chosen = time.monotonic(), draft.identity.partition, draft.settings
+    started, name = time.monotonic(), draft.identity.partition
+    chosen = _chosen(draft)
     folders = {
         BASE: draft.input("base_models", name) / model_folder.FOLDER,
         CPT: draft.input("cpt_checkpoints", name) / model_folder.FOLDER,
@@ -52,6 +53,12 @@ def merge(draft: Draft[MergedModelsSettings]) -> None:
         compare_seconds=round(compared - written, 2),
         seconds=round(time.monotonic() - started, 2),
     )
+
+
+def _chosen(draft: Draft[MergedModelsSettings]) -> MergedModelsSettings:
+    """Return the section with the method and parameters that the sweep chose, or as it is where nothing was swept."""
+    choice = model_folder.read_json(draft.input("merge_sweep", draft.identity.partition) / "choice.json")
+    return dataclasses.replace(draft.settings, **choice)
 
 
 def merge_models(

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from definemed_pipeline.existing_models import ExistingModelSettings, FolderModelSettings, parse_existing_model
+from definemed_pipeline.existing_models import ExistingModelSettings, FolderModelSettings
 from definemed_pipeline.merging.methods import METHODS
 from definemed_pipeline.merging.parameters import check_parameters
-from definemed_pipeline.settings import as_json, setting, settings
+from definemed_pipeline.settings import as_json, from_json, setting, settings
 
 BASE, CPT = "base", "cpt"
 
@@ -62,9 +62,8 @@ class MergedModelsSettings:
     @classmethod
     def parse(cls, section: Mapping[str, Any]) -> "MergedModelsSettings":
         """Build the settings from a payload's JSON. Raise ValueError or TypeError where a key or value does not fit."""
-        if unknown := sorted(section.keys() - {field.name for field in dataclasses.fields(cls)}):
-            raise ValueError(
-                f"{unknown[0]} is not a known key; allowed: {', '.join(field.name for field in dataclasses.fields(cls))}"
-            )
-        others = {name: parse_existing_model(model) for name, model in section.get("others", {}).items()}
-        return cls(**{**section, "others": others})
+        known = [field.name for field in dataclasses.fields(cls)]
+        if unknown := sorted(section.keys() - set(known)):
+            raise ValueError(f"{unknown[0]} is not a known key; allowed: {', '.join(known)}")
+        parsed: MergedModelsSettings = from_json(cls, section)
+        return parsed

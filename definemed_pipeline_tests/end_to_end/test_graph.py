@@ -29,6 +29,7 @@ ASSETS = [
     "finemed_de",
     "cpt_corpus",
     "cpt_checkpoints",
+    "merge_sweep",
     "merged_models",
     "benchmark_scores",
     "responses",

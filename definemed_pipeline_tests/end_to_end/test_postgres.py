@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.skipif(BINARIES is None, reason="PostgreSQL is not installed (Debian's package postgresql)"),
 ]
 MODELS = ["demo-qwen2", "demo-mistral"]
-ASSETS = ["cpt_checkpoints", "merged_models"]
+ASSETS = ["cpt_checkpoints", "merge_sweep", "merged_models"]
 
 
 @dataclass(frozen=True)

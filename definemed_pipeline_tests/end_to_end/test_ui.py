@@ -41,7 +41,7 @@ def test_everything_the_shell_built_is_there_to_see(ask):
         """{ assetNodes { assetKey { path } groupName description partitionStats { numMaterialized numPartitions }
              assetMaterializations(limit: 1) { metadataEntries { label __typename } } } }"""
     )["assetNodes"]
-    assert len(nodes) == 19
+    assert len(nodes) == 21
     for node in nodes:
         assert node["assetMaterializations"], node["assetKey"]
         labels = {entry["label"] for entry in node["assetMaterializations"][0]["metadataEntries"]}
@@ -102,7 +102,7 @@ def test_an_asset_is_materialized_again_by_hand(ask, workplace):
 
 def test_one_base_model_is_backfilled(ask, workplace):
     before = workplace.digests()
-    assets = ["cpt_corpus", "cpt_checkpoints", "merged_models"]
+    assets = ["cpt_corpus", "cpt_checkpoints", "merge_sweep", "merged_models"]
     backfill = launch_forced_backfill(ask, assets, "demo-qwen2")
     assert wait_until(lambda: finished_backfill(ask, backfill)) == "COMPLETED_SUCCESS"
     after = workplace.artifacts()
@@ -130,7 +130,7 @@ def test_the_job_everything_requests_a_backfill_of_the_whole_graph(ask):
         return found if found["__typename"] == "PartitionBackfill" else None
 
     backfill = wait_until(requested)
-    assert len(backfill["assetSelection"]) == 19
+    assert len(backfill["assetSelection"]) == 21
     assert backfill["status"] in ("REQUESTED", "COMPLETED_SUCCESS")
     ask("mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }", id=backfill_id)
     assert wait_until(lambda: finished_backfill(ask, backfill_id)) in ("CANCELED", "COMPLETED_SUCCESS")

@@ -100,8 +100,15 @@ def write_model(
 @pytest.fixture
 def merged(store, models) -> Callable[..., Manifest]:
     def build(*, distance: float = 0.5, harm: Callable[[torch.Tensor], None] | None = None, **section: Any) -> Manifest:
-        """Merge base and checkpoint by a section; `force` merges anew."""
-        force = section.pop("force", False)
+        """Merge base and checkpoint by a section, after a sweep with this `choice`; `force` merges anew."""
+
+        def swept(choice: dict[str, Any]) -> Manifest:
+            def write(draft: Draft[Any]) -> None:
+                draft.write_json("choice.json", choice)
+
+            return build_artifact(store, "merge_sweep", write, SECTION, partition="tiny", code_version=str(choice))
+
+        force, choice = section.pop("force", False), section.pop("choice", {})
         chosen = MergedModelsSettings(**{"parameters": {"t": 0.5}, "dtype": "float32", **section})
         return build_artifact(
             store,
@@ -109,7 +116,7 @@ def merged(store, models) -> Callable[..., Manifest]:
             merge,
             chosen,
             partition="tiny",
-            inputs=models(distance, harm),
+            inputs=[*models(distance, harm), swept(choice)],
             sources=chosen.sources(),
             force=force,
         )
@@ -162,6 +169,14 @@ def test_the_ends_of_the_way_are_base_and_checkpoint(store, models, merged, meth
     assert found.keys() == expected.keys()
     for name, weights in found.items():
         torch.testing.assert_close(weights, expected[name], atol=1e-6, rtol=1e-5)
+
+
+@ONE_KIND
+def test_what_the_sweep_chose_is_merged_in_place_of_the_sections_own_setting(store, merged) -> None:
+    chosen = merged(choice=WAYS["linear"](0.25))
+    assert chosen.metrics["method"] == "linear"
+    assert chosen.digest == merged(**WAYS["linear"](0.25)).digest
+    assert chosen.digest != merged().digest
 
 
 @ONE_KIND

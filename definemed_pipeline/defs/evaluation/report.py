@@ -13,6 +13,7 @@ from definemed_pipeline.defs.evaluation.model_cards import model_cards
 from definemed_pipeline.defs.evaluation.responses import responses
 from definemed_pipeline.defs.evaluation.win_rates import win_rates
 from definemed_pipeline.defs.materialization import OWNERS, blocking, build_here, check, code_version, result
+from definemed_pipeline.defs.models.merge_sweep import merge_sweep
 from definemed_pipeline.defs.models.merged_models import merged_models
 from definemed_pipeline.defs.resources import Lake
 from definemed_pipeline.evaluation.report.page import PAGE, write_report
@@ -21,7 +22,7 @@ from definemed_pipeline.recipe import active_recipe
 
 SECTION = active_recipe().report
 GATHERED = ("annotations", "medical_classifier", "cascade_certificate", "finemed_de", "win_rates", "failure_modes")
-PER_BASE_MODEL = ("merged_models", "benchmark_scores", "responses", "model_cards")
+PER_BASE_MODEL = ("merge_sweep", "merged_models", "benchmark_scores", "responses", "model_cards")
 
 
 @dg.asset(
@@ -33,6 +34,7 @@ PER_BASE_MODEL = ("merged_models", "benchmark_scores", "responses", "model_cards
         medical_classifier,
         cascade_certificate,
         finemed_de,
+        merge_sweep,
         merged_models,
         benchmark_scores,
         responses,

@@ -19,6 +19,7 @@ from definemed_pipeline.defs.materialization import (
 )
 from definemed_pipeline.defs.models.base_models import base_models
 from definemed_pipeline.defs.models.cpt_checkpoints import cpt_checkpoints
+from definemed_pipeline.defs.models.merge_sweep import merge_sweep
 from definemed_pipeline.defs.partitions import base_model
 from definemed_pipeline.defs.resources import Lake, final_failures
 from definemed_pipeline.recipe import active_recipe
@@ -32,7 +33,7 @@ LINEAR_BELOW = math.degrees(math.acos(0.9995))  # mergekit's slerp interpolates 
     kinds={"pytorch", "huggingface"},
     owners=OWNERS,
     partitions_def=base_model,
-    deps=[base_models, cpt_checkpoints],
+    deps=[base_models, cpt_checkpoints, merge_sweep],
     code_version=code_version("2", SECTION),
     retry_policy=RETRIES,
     check_specs=blocking(
@@ -46,7 +47,7 @@ LINEAR_BELOW = math.degrees(math.acos(0.9995))  # mergekit's slerp interpolates 
     ),
 )
 def merged_models(context: dg.AssetExecutionContext, lake: Lake, compute: dg.ResourceParam[Compute]) -> dg.MaterializeResult:
-    """The CPT checkpoint merged back with its instruct model, layer by layer (the paper: SLERP), to restore instruction-following."""
+    """The CPT checkpoint merged back with its instruct model as the sweep chose (the paper: SLERP), to restore instruction-following."""
     base = lake.artifact("base_models", context.partition_key)
     section = SECTION.of(context.partition_key)
     with final_failures():
@@ -57,7 +58,7 @@ def merged_models(context: dg.AssetExecutionContext, lake: Lake, compute: dg.Res
         compute,
         "definemed_pipeline.merging.merge",
         section=section,
-        inputs=[base, lake.artifact("cpt_checkpoints", context.partition_key)],
+        inputs=[base, *(lake.artifact(asset, context.partition_key) for asset in ("cpt_checkpoints", "merge_sweep"))],
         sources=lake.sources(other_models),
     )
     tensors = pl.read_parquet(lake.store.folder(manifest) / "tensors.parquet")
