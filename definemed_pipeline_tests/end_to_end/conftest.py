@@ -58,7 +58,7 @@ class Workplace:
             capture_output=True,
             text=True,
             check=False,
-            timeout=500,
+            timeout=PATIENCE_SECONDS,
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
