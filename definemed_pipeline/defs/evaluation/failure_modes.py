@@ -21,7 +21,7 @@ SECTION = active_recipe().failure_modes
     kinds={"polars", "parquet"},
     owners=OWNERS,
     deps=[benchmark_scores, responses],
-    code_version=code_version("2", SECTION),
+    code_version=code_version("3", SECTION),
     check_specs=blocking("failure_modes", every_response="Every response has been diagnosed."),
 )
 def failure_modes(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:

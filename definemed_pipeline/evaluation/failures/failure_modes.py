@@ -1,5 +1,7 @@
 """The work behind the asset `failure_modes`: every answer diagnosed, rates and differences of the stages, the trade-off, examples."""
 
+import json
+
 import polars as pl
 
 from definemed_pipeline.artifacts.build import Draft
@@ -29,7 +31,7 @@ def diagnose_responses(draft: Draft[FailureModesSettings]) -> None:
         "failure_differences": failure_differences(diagnosed, **chance),
         "measures": measure_means(diagnosed, **chance),
         "measure_differences": measure_differences(diagnosed, **chance),
-        "tradeoffs": tradeoffs(diagnosed, _questions(draft), **chance),
+        "tradeoffs": tradeoffs(diagnosed, _scored(draft), **chance),
         "examples": draw_examples(diagnosed, number=settings.examples, seed=settings.seed),
     }
     for name, table in tables.items():
@@ -40,10 +42,15 @@ def diagnose_responses(draft: Draft[FailureModesSettings]) -> None:
         draft.metrics |= {name: row["rate"], f"{name}_low": row["low"], f"{name}_high": row["high"]}
 
 
-def _questions(draft: Draft[FailureModesSettings]) -> dict[str, pl.DataFrame]:
-    """Return the outcomes per question of each base model that was scored."""
-    columns = ["stage", "benchmark", "question_id", "is_correct"]
-    return {
-        base_model: pl.read_parquet(draft.input("benchmark_scores", base_model) / "questions.parquet", columns=columns)
-        for base_model in draft.partitions("benchmark_scores")
-    }
+def _scored(draft: Draft[FailureModesSettings]) -> dict[str, pl.DataFrame]:
+    """Return the outcomes per question and checked instruction of each base model that was scored, with what counts in the average."""
+    columns = ["stage", "task", "question_id", "is_correct"]
+    scored = {}
+    for base_model in draft.partitions("benchmark_scores"):
+        folder = draft.input("benchmark_scores", base_model)
+        average = json.loads((folder / "scores.json").read_text("utf-8"))["average"]
+        outcomes = pl.concat(
+            [pl.read_parquet(folder / f"{name}.parquet", columns=columns) for name in ("questions", "instructions")]
+        )
+        scored[base_model] = outcomes.with_columns(in_average=pl.col("task").is_in(average))
+    return scored

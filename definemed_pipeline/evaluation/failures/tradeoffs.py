@@ -50,31 +50,36 @@ class Measure:
         return change.high < 0 if self.better == "higher" else change.low > 0
 
 
-def tradeoffs(diagnosed: pl.DataFrame, questions: Mapping[str, pl.DataFrame], *, resamples: int, seed: int) -> pl.DataFrame:
+def tradeoffs(diagnosed: pl.DataFrame, scored: Mapping[str, pl.DataFrame], *, resamples: int, seed: int) -> pl.DataFrame:
     """Return the table, one row per base model and measure; see `SCHEMA`.
 
-    `diagnosed` is by `diagnose`; `questions` holds per base model `stage`, `benchmark`, `question_id` and `is_correct`. `merge_share` is of what
-    CPT changed: kept of a gain, recovered of a cost; it may be below 0 or above 1.
+    `diagnosed` is by `diagnose`; `scored` holds per base model `stage`, `task`, `question_id`, `is_correct` and `in_average`: the tasks in the average
+    make `accuracy`, every other is a control by its own name. `merge_share` is of what CPT changed: kept of a gain, recovered of a cost; it may be
+    below 0 or above 1. Fewer words count as better, since verbosity is what the paper complains of.
     """
     rows = [
         {"base_model": base_model, **_row(measure, resamples, seed)}
         for (base_model,), answers in diagnosed.sort("base_model").group_by("base_model", maintain_order=True)
-        for measure in [*_accuracy(questions.get(str(base_model))), *_of_answers(answers)]
+        for measure in [*_of_scores(scored.get(str(base_model))), *_of_answers(answers)]
     ]
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _accuracy(questions: pl.DataFrame | None) -> Iterator[Measure]:
-    if questions is None:
+def _of_scores(scored: pl.DataFrame | None) -> Iterator[Measure]:
+    if scored is None:
         return
-    ordered = questions.sort("benchmark", "question_id")
+    yield _accuracy("accuracy", scored.filter("in_average"))
+    for (task,), rows in scored.filter(~pl.col("in_average")).sort("task").group_by("task", maintain_order=True):
+        yield _accuracy(f"control {task}", rows)
+
+
+def _accuracy(name: str, scored: pl.DataFrame) -> Measure:
+    ordered = scored.sort("task", "question_id")
     strata = {
-        stage: [
-            rows["is_correct"].to_numpy().astype(np.float64) for rows in ordered.filter(stage=stage).partition_by("benchmark")
-        ]
+        stage: [rows["is_correct"].to_numpy().astype(np.float64) for rows in ordered.filter(stage=stage).partition_by("task")]
         for stage in STAGES
     }
-    yield Measure(name="accuracy", unit="share", better="higher", strata=strata)
+    return Measure(name=name, unit="share", better="higher", strata=strata)
 
 
 def _of_answers(answers: pl.DataFrame) -> Iterator[Measure]:

@@ -37,20 +37,27 @@ QUESTIONS = {"base": [1, 0, 0, 0] * 10, "cpt": [1, 1, 1, 0] * 10, "merged": [1, 
 @pytest.fixture
 def diagnosed(store: Store, say: Say) -> Callable[..., Path]:
     def build(answers: dict[str, dict[str, dict[str, tuple[str, bool]]]]) -> Path:
-        inputs = [*say(answers), *(put_questions(store, base_model) for base_model in answers)]
+        inputs = [*say(answers), *(put_scores(store, base_model) for base_model in answers)]
         return Path(store.uri(build_artifact(store, "failure_modes", diagnose_responses, SETTINGS, inputs=inputs)))
 
     return build
 
 
-def put_questions(store: Store, base_model: str) -> Manifest:
+def put_scores(store: Store, base_model: str) -> Manifest:
+    """Put outcomes of a task in the average, of a control that is never right, and of an instruction that is always kept."""
+
     def write(draft: Draft[MicroModel]) -> None:
-        rows = [
-            {"stage": stage, "benchmark": "organe", "question_id": f"{number:02}", "is_correct": bool(right)}
-            for stage, outcomes in QUESTIONS.items()
-            for number, right in enumerate(outcomes)
-        ]
-        pl.DataFrame(rows).write_parquet(draft.folder / "questions.parquet")
+        asked = {"organe": QUESTIONS, "allgemein": {stage: [0] * 40 for stage in QUESTIONS}}
+        told = {"regeln": {stage: [1] * 40 for stage in QUESTIONS}}
+        for name, tasks in (("questions", asked), ("instructions", told)):
+            rows = [
+                {"stage": stage, "task": task, "question_id": f"{number:02}", "is_correct": bool(right)}
+                for task, by_stage in tasks.items()
+                for stage, outcomes in by_stage.items()
+                for number, right in enumerate(outcomes)
+            ]
+            pl.DataFrame(rows).write_parquet(draft.folder / f"{name}.parquet")
+        draft.write_json("scores.json", {"average": ["organe"]})
 
     return build_artifact(store, "benchmark_scores", write, MicroModel(), partition=base_model)
 
@@ -143,6 +150,8 @@ def test_the_trade_off_holds_what_was_given_cost_kept_and_recovered(diagnosed: C
     folder = diagnosed({"qwen2": {"base": proper, "cpt": none, "merged": merged}})
     rows = {row["measure"]: row for row in pl.read_parquet(folder / "tradeoffs.parquet").iter_rows(named=True)}
     assert_row(rows["accuracy"], base=0.25, cpt=0.75, merged=0.5, cpt_effect="gain", merge_effect="kept", merge_share=0.5)
+    assert_row(rows["control allgemein"], base=0.0, cpt=0.0, merged=0.0, cpt_effect="none shown", merge_effect="none shown")
+    assert rows["control regeln"]["merged"] == 1.0
     assert_row(
         rows["answered_properly"], base=1.0, cpt=0.0, merged=2 / 3, cpt_effect="cost", merge_effect="recovered", merge_share=2 / 3
     )
