@@ -44,6 +44,7 @@ from definemed_pipeline_tests.kubernetes_server import KubernetesServer
 
 AT_ONCE = 4
 SECONDS = 120
+SECONDS_TO_END = 60  # of a connection whose other side is gone
 BUILT = re.compile(r"✓ (\S+?)(?:\[(.+?)\])?  built, ([0-9.]+) s")
 
 
@@ -167,9 +168,7 @@ def soak(jobs: int, seed: int) -> dict[str, Any]:
                 wrong = [told for told in pool.map(lambda name: soaked(server, instance, folder, name), names) if told]
             server.skew_clock(24 * 3600)
             server.wait_for(lambda: not server.jobs() and not server.pods() and not server.services())
-            gc.collect()
-            after = standing()
-    left = {name: (before[name], count) for name, count in after.items() if count > before[name]}
+            left = left_over(before)
     return {
         "jobs_soaked": jobs,
         "faults": Counter(names),
@@ -177,6 +176,17 @@ def soak(jobs: int, seed: int) -> dict[str, Any]:
         "left": left,
         "soak_seconds": round(time.monotonic() - started),
     }
+
+
+def left_over(before: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Return what is more than before, once what was only ending has had time to end."""
+    deadline = time.monotonic() + SECONDS_TO_END
+    while True:
+        gc.collect()
+        left = {name: (before[name], count) for name, count in standing().items() if count > before[name]}
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.5)
 
 
 def standing() -> dict[str, int]:
