@@ -65,9 +65,10 @@ def _parquet_rows(source: Source) -> Iterator[tuple[str, Row]]:
     import pyarrow.parquet as pq
 
     with open_source(source.location) as file:
-        try:
-            table = pq.read_table(file)
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{source.location} is no parquet file ({error}); correct the path in the recipe") from error
+        content = pa.BufferReader(file.read())  # of a file of Python's, a thread of Arrow's may be about to let go while Python ends
+    try:
+        table = pq.read_table(content)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{source.location} is no parquet file ({error}); correct the path in the recipe") from error
     for number, row in enumerate(table.to_pylist(), start=1):
         yield f"{source.location}, row {number}", row
