@@ -65,7 +65,9 @@ def _parquet_rows(source: Source) -> Iterator[tuple[str, Row]]:
     import pyarrow.parquet as pq
 
     with open_source(source.location) as file:
-        content = pa.BufferReader(file.read())  # of a file of Python's, a thread of Arrow's may be about to let go while Python ends
+        content = pa.BufferReader(
+            file.read()
+        )  # of a file of Python's, a thread of Arrow's may be about to let go while Python ends
     try:
         table = pq.read_table(content)
     except pa.ArrowInvalid as error:
