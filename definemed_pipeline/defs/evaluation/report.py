@@ -42,7 +42,7 @@ PER_BASE_MODEL = ("merge_sweep", "merged_models", "benchmark_scores", "responses
         failure_modes,
         model_cards,
     ],
-    code_version=code_version("1", SECTION),
+    code_version=code_version("2", SECTION),
     check_specs=blocking("report", every_number_traced="Every number on the page is found again in the file it names."),
 )
 def report(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:

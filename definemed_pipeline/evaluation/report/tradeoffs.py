@@ -10,7 +10,7 @@ from definemed_pipeline.evaluation.stages import STAGES
 
 # How a value and a change of each unit are written (see `styles`).
 WRITTEN = {"share": ("percent", "points"), "ratio": ("ratio", "signed_ratio"), "words": ("words", "signed_words")}
-UNITS = {"share": "%", "ratio": "", "words": "words"}
+UNITS = {"share": "%", "ratio": "", "words": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
