@@ -45,29 +45,34 @@ class UniqueIds:
         self._seen.add(one)
 
 
-def _json_rows(source: Source) -> Iterator[tuple[str, Row]]:
+def json_lines(source: Source) -> Iterator[tuple[str, Any]]:
+    """Yield the value of each line of a JSON Lines source with its place; blank lines are passed over. Raise UserError for what is no JSON."""
     with open_source(source.location) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             place = f"{source.location}, line {number}"
             try:
-                row = json.loads(line)
+                value = json.loads(line)
             except ValueError as error:
                 raise UserError(f"{place}: this is no JSON ({error}); the file must hold one JSON object per line") from error
-            if not isinstance(row, dict):
-                raise UserError(f"{place}: this is no JSON object; the file must hold one JSON object per line")
-            yield place, row
+            yield place, value
+
+
+def _json_rows(source: Source) -> Iterator[tuple[str, Row]]:
+    for place, row in json_lines(source):
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: this is no JSON object; the file must hold one JSON object per line")
+        yield place, row
 
 
 def _parquet_rows(source: Source) -> Iterator[tuple[str, Row]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Read as bytes: of a file of Python's, a thread of Arrow's may be about to let go while Python ends, which aborts the process.
     with open_source(source.location) as file:
-        content = pa.BufferReader(
-            file.read()
-        )  # of a file of Python's, a thread of Arrow's may be about to let go while Python ends
+        content = pa.BufferReader(file.read())
     try:
         table = pq.read_table(content)
     except pa.ArrowInvalid as error:

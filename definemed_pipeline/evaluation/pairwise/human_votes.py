@@ -3,7 +3,6 @@
 A vote is on texts: it counts for every pair of models that gave these very answers, and is out of date once none does.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -13,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from definemed_pipeline.artifacts.manifest import Source
-from definemed_pipeline.artifacts.sources import open_source
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.evaluation.pairwise.resampling import draws, interval
 from definemed_pipeline.evaluation.pairwise.verdicts import Contest, Verdicts
+from definemed_pipeline.evaluation.records import json_lines
 from definemed_pipeline.intervals import Estimate
 
 VOTES = ("win", "tie", "loss")
@@ -37,20 +36,12 @@ class Agreement:
 def read_votes(source: Source) -> list[dict[str, str]]:
     """Read votes. Raise UserError naming file, line and fault."""
     votes = []
-    with open_source(source.location) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            place = f"{source.location}, line {number}"
-            try:
-                vote = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{place}: this is no JSON ({error}); the file must hold one JSON object per line") from error
-            if not isinstance(vote, dict) or not all(isinstance(vote.get(field), str) for field in FIELDS):
-                raise UserError(f"{place}: a vote holds the texts {', '.join(FIELDS)}")
-            if vote["vote"] not in VOTES:
-                raise UserError(f"{place}: vote is {vote['vote']!r}; allowed: {', '.join(VOTES)}")
-            votes.append(vote)
+    for place, vote in json_lines(source):
+        if not isinstance(vote, dict) or not all(isinstance(vote.get(field), str) for field in FIELDS):
+            raise UserError(f"{place}: a vote holds the texts {', '.join(FIELDS)}")
+        if vote["vote"] not in VOTES:
+            raise UserError(f"{place}: vote is {vote['vote']!r}; allowed: {', '.join(VOTES)}")
+        votes.append(vote)
     return votes
 
 
