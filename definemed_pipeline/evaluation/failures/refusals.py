@@ -3,10 +3,8 @@
 import re
 from dataclasses import dataclass
 
-import yaml
-
-from definemed_pipeline.artifacts.sources import open_source
-from definemed_pipeline.errors import UserError, one_line
+from definemed_pipeline.errors import UserError
+from definemed_pipeline.evaluation.failures.word_lists import read_yaml
 
 GAP, GAP_WORDS = "...", 6
 SPACE = r"[\W_]+"
@@ -29,11 +27,7 @@ class Refusals:
 
 def read_refusals(location: str) -> Refusals:
     """Read a lexicon (YAML: `within_words`, `phrases`; `...` stands for up to six words); raise UserError where it does not fit."""
-    try:
-        with open_source(location) as file:
-            content = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"the lexicon {location} cannot be read: {one_line(error)}") from error
+    content = read_yaml(location)
     try:
         within, phrases = int(content["within_words"]), [_expression(phrase) for phrase in content["phrases"]]
     except (TypeError, KeyError, ValueError, AttributeError) as error:

@@ -38,7 +38,7 @@ def read_word_list(location: str) -> WordList:
     `words` and `stems` are words set apart by spaces, `suffixes`, `beginnings` and `endings` lists, `letters` a text. Each stem also stands with
     each suffix; after an e that the suffix begins with, with one e.
     """
-    content = _read_yaml(location)
+    content = _read_mapping(location)
     if unknown := set(content) - KEYS:
         raise UserError(f"{location} has the keys {', '.join(sorted(map(str, unknown)))}; allowed: {', '.join(sorted(KEYS))}")
     for key in ("suffixes", "beginnings", "endings"):
@@ -70,12 +70,17 @@ def _joined(stem: str, suffix: str) -> str:
     return stem[:-1] + suffix if stem.endswith("e") and suffix.startswith("e") else stem + suffix
 
 
-def _read_yaml(location: str) -> Mapping[str, Any]:
-    try:
-        with open_source(location) as file:
-            content = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"the lexicon {location} cannot be read: {one_line(error)}") from error
+def _read_mapping(location: str) -> Mapping[str, Any]:
+    content = read_yaml(location)
     if not isinstance(content, dict):
         raise UserError(f"the lexicon {location} must be a mapping with some of: {', '.join(sorted(KEYS))}")
     return content
+
+
+def read_yaml(location: str) -> Any:
+    """Return what a lexicon's YAML holds. Raise UserError where it cannot be read."""
+    try:
+        with open_source(location) as file:
+            return yaml.safe_load(file)
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"the lexicon {location} cannot be read: {one_line(error)}") from error
