@@ -122,16 +122,17 @@ def _part(claim: str, *, holds: bool, wording: str, numbers: Mapping[str, float]
 
 
 def _accuracy_difference(scores: Mapping[str, Any], before: str, after: str) -> Estimate:
-    row = _only(scores["differences"], before=before, after=after, benchmark=MACRO)
+    row = only(scores["differences"], before=before, after=after, benchmark=MACRO)
     return Estimate(value=row["difference"], low=row["difference_low"], high=row["difference_high"])
 
 
 def _proper_difference(differences: Sequence[Mapping[str, Any]], before: str, after: str) -> Estimate:
     """Return the difference of what is answered properly: that of the failures with its sign turned."""
-    row = _only(differences, before=before, after=after)
+    row = only(differences, before=before, after=after)
     return Estimate(value=-row["difference"], low=-row["high"], high=-row["low"])
 
 
-def _only(rows: Sequence[Mapping[str, Any]], **wanted: str) -> Mapping[str, Any]:
+def only(rows: Sequence[Mapping[str, Any]], **wanted: str) -> Mapping[str, Any]:
+    """Return the one row that has these values."""
     (row,) = (row for row in rows if all(row[key] == value for key, value in wanted.items()))
     return row

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from definemed_pipeline.evaluation.benchmarks.accuracy import MACRO
-from definemed_pipeline.evaluation.report.measures import P_VALUES, Range, only, range_of
+from definemed_pipeline.evaluation.effect import only
+from definemed_pipeline.evaluation.report.measures import P_VALUES, Range, range_of
 from definemed_pipeline.evaluation.report.tracing import Traced, TracedFiles
 from definemed_pipeline.evaluation.stages import STAGE_PAIRS, STAGES
 

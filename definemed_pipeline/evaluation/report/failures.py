@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from definemed_pipeline.evaluation.effect import FAILURE
+from definemed_pipeline.evaluation.effect import FAILURE, only
 from definemed_pipeline.evaluation.failures.diagnosis import FAILURES
-from definemed_pipeline.evaluation.report.measures import Range, only, range_of
+from definemed_pipeline.evaluation.report.measures import Range, range_of
 from definemed_pipeline.evaluation.report.tracing import TracedFiles, TracedText
 from definemed_pipeline.evaluation.responses import INSTRUCTION
 from definemed_pipeline.evaluation.stages import STAGES

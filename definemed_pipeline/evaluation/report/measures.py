@@ -1,6 +1,6 @@
 """Measured values with their intervals as the tables and charts of the page take them, read from rows of artifacts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +37,3 @@ def range_of(row: Mapping[str, Any], name: str, *, low: str = "", high: str = ""
         high=row.get(high or f"{name}_high"),
         p=next((row[test] for test in P_VALUES if test in row), None),
     )
-
-
-def only(rows: Iterable[Mapping[str, Any]], **wanted: str) -> Mapping[str, Any]:
-    """Return the one row that has these values."""
-    (row,) = (row for row in rows if all(row[key] == value for key, value in wanted.items()))
-    return row

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from definemed_pipeline.evaluation.benchmarks.accuracy import MACRO
-from definemed_pipeline.evaluation.effect import FAILURE, Claim, effect_of
+from definemed_pipeline.evaluation.effect import FAILURE, Claim, effect_of, only
 from definemed_pipeline.evaluation.report.charts import Axis, Point, axis_around
-from definemed_pipeline.evaluation.report.measures import STAGE_NAMES, only, range_of
+from definemed_pipeline.evaluation.report.measures import STAGE_NAMES, range_of
 from definemed_pipeline.evaluation.report.tracing import TracedFiles
 from definemed_pipeline.evaluation.stages import STAGES
 
