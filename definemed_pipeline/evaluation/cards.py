@@ -74,14 +74,20 @@ def _points(difference: Estimate) -> str:
 
 def _front_matter(draft: Draft[ModelCardsSettings], name: str, scores: Mapping[str, Any]) -> str:
     settings = draft.settings
-    merged = scores["accuracy"]["merged"]
+    checked = draft.input_manifest("benchmark_scores", draft.identity.partition).identity.settings["instruction_following"]
     results = [
         {
-            "task": {"type": "multiple-choice"},
+            "task": {"type": "text-generation" if benchmark in checked else "multiple-choice"},
             "dataset": {"name": benchmark, "type": benchmark},
-            "metrics": [{"type": "accuracy", "name": scores["metric"], "value": round(values["accuracy"], 4)}],
+            "metrics": [
+                {
+                    "type": "accuracy",
+                    "name": "all rules kept" if benchmark in checked else scores["metric"],
+                    "value": round(values["accuracy"], 4),
+                }
+            ],
         }
-        for benchmark, values in merged.items()
+        for benchmark, values in scores["accuracy"]["merged"].items()
         if benchmark != MACRO
     ]
     front = {
@@ -131,7 +137,7 @@ def _difference_rows(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
             "after": row["after"],
             "benchmark": _title(row["benchmark"]),
             "estimate": _estimate(row, "difference"),
-            "p": row["mcnemar_p"],
+            "p": row["mcnemar_p_holm"],
         }
         for row in scores["differences"]
     ]

@@ -35,9 +35,9 @@ SETTINGS = ModelCardsSettings(
     licenses={"qwen2": "apache-2.0"},
 )
 OUTCOMES = {
-    "base": {"organe": [True, False, False, False]},
-    "cpt": {"organe": [True, True, True, False]},
-    "merged": {"organe": [True, True, False, False]},
+    "base": {"organe": [True, False, False, False], "form": [True, True]},
+    "cpt": {"organe": [True, True, True, False], "form": [False, False]},
+    "merged": {"organe": [True, True, False, False], "form": [True, True]},
 }
 
 
@@ -46,6 +46,13 @@ class HubModel:
     """Stands for a base model that came from the Hub."""
 
     repository: str = setting(default="Qwen/Qwen2-Beispiel")
+
+
+@settings
+class Scores:
+    """Stands for the section of the benchmarks, of which the card reads which tasks rules check."""
+
+    instruction_following: dict[str, str] = setting(factory=lambda: {"form": ""})
 
 
 @settings
@@ -63,8 +70,9 @@ def card(store: Store, say: Say) -> Callable[..., Manifest]:
         import numpy as np
 
         outcomes = {stage: {name: np.array(o) for name, o in names.items()} for stage, names in OUTCOMES.items()}
-        accuracy = {stage: accuracy_of(names, resamples=200, seed=0) for stage, names in outcomes.items()}
-        differences = differences_of(outcomes, resamples=200, seed=0)
+        options = {"resamples": 200, "seed": 0, "average": ["organe"]}
+        accuracy = {stage: accuracy_of(names, **options) for stage, names in outcomes.items()}
+        differences = differences_of(outcomes, **options)
         draft.write_json("scores.json", {"metric": "acc_norm", "accuracy": accuracy, "differences": differences})
 
     def corpus(draft: Draft[Any]) -> None:
@@ -82,7 +90,7 @@ def card(store: Store, say: Say) -> Callable[..., Manifest]:
         inputs = [
             build_artifact(store, "merged_models", merge, MicroModel(), partition="qwen2"),
             build_artifact(store, "base_models", lambda draft: None, origin, partition="qwen2"),
-            build_artifact(store, "benchmark_scores", scores, MicroModel(), partition="qwen2"),
+            build_artifact(store, "benchmark_scores", scores, Scores(), partition="qwen2"),
             build_artifact(
                 store, "win_rates", compare_responses, WinRatesSettings(opponent_base_model="mistral"), inputs=responses
             ),
@@ -105,8 +113,11 @@ def test_the_front_matter_is_what_the_hub_reads(store: Store, card: Callable[...
     assert found["license"] == "apache-2.0"
     assert found["base_model"] == "Qwen/Qwen2-Beispiel"
     assert found["tags"] == ["merge", "mergekit", "medical"]
-    (result,) = found["model-index"][0]["results"]
-    assert result["metrics"] == [{"type": "accuracy", "name": "acc_norm", "value": 0.5}]
+    results = {one["dataset"]["name"]: (one["task"]["type"], one["metrics"]) for one in found["model-index"][0]["results"]}
+    assert results == {
+        "organe": ("multiple-choice", [{"type": "accuracy", "name": "acc_norm", "value": 0.5}]),
+        "form": ("text-generation", [{"type": "accuracy", "name": "all rules kept", "value": 1.0}]),
+    }
 
 
 def test_the_front_matter_is_accepted_by_the_hubs_own_client(store: Store, card: Callable[..., Manifest]) -> None:
@@ -114,7 +125,7 @@ def test_the_front_matter_is_accepted_by_the_hubs_own_client(store: Store, card:
 
     data = ModelCard(text_of(store, card())).data
     assert data.model_name == "Beispiel-qwen2"
-    assert [(result.dataset_name, result.metric_value) for result in data.eval_results or []] == [("organe", 0.5)]
+    assert [(result.dataset_name, result.metric_value) for result in data.eval_results or []] == [("form", 1.0), ("organe", 0.5)]
 
 
 def test_an_unknown_licence_and_a_base_that_is_not_on_the_hub_are_said_to_be_so(
@@ -136,7 +147,7 @@ def test_tables_hold_the_measured_numbers(store: Store, card: Callable[..., Mani
         for a in (scores["accuracy"][stage]["organe"] for stage in ("base", "cpt", "merged"))
     ]
     assert f"| organe | 4 | {cells[0]} | {cells[1]} | {cells[2]} |\n| average | 4 |" in text
-    assert "| base | cpt | organe | +50.0 points (+0.0 to +100.0) | 0.5 |" in text
+    assert "| base | cpt | organe | +50.0 points (+0.0 to +100.0) | 1 |" in text  # of 0.5, corrected for nine rows
     assert "Responses to 2 instructions against those of mistral, base" in text
     assert "| qwen2, merged | 50.0 % (17.1–82.9) | too few decided | 0 | 2 | 0 |" in text
     assert "| not answered properly | 50.0 % (9.5–90.5) | 50.0 % (9.5–90.5) | 50.0 % (9.5–90.5) |" in text

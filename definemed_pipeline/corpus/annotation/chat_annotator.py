@@ -3,6 +3,7 @@
 A document whose answer holds no verdict stays without a label and is counted.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -56,17 +57,18 @@ def annotate_by_chat(
 
     with ChatClient(annotator.endpoint, cache_folder) as client:
         progress = Progress(client, report, of="documents")
-        answers = client.answers(
+        asking = client.answers(
             conversations(),
             temperature=annotator.temperature,
             max_tokens=annotator.max_tokens,
             response_format=response_format(annotator.response_format, {annotator.verdict_key: {"type": "boolean"}}),
         )
-        for answer in answers:
-            verdicts.append(read(answer.text))
-            progress.count(verdict=verdicts[-1] is not None)
-            while waiting and len(verdicts) >= len(waiting[0].asked):
-                yield finished()
+        with contextlib.closing(asking) as answers:
+            for answer in answers:
+                verdicts.append(read(answer.text))
+                progress.count(verdict=verdicts[-1] is not None)
+                while waiting and len(verdicts) >= len(waiting[0].asked):
+                    yield finished()
         while waiting:  # batches without a text to ask about
             yield finished()
     return {**counts, **asdict(client.usage), **client.cost()}
