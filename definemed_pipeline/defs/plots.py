@@ -1,20 +1,25 @@
-"""Pictures for the asset pages: drawn from an artifact's numbers, embedded as PNG in markdown metadata."""
+"""Pictures for the asset pages: drawn from an artifact's numbers, embedded as PNG in markdown metadata.
+
+matplotlib is imported when the first is drawn: every command and every run loads this module, and few draw.
+"""
+
+from __future__ import annotations
 
 import base64
 import io
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
 
-matplotlib.use("agg")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 INK, ACCENT, MUTED = "#1f3044", "#c2410c", "#8a97a6"
 COLOURS = ("#2563a8", ACCENT, "#3f8f5f", "#8a5fb0", MUTED)
-THOUSANDS = StrMethodFormatter("{x:,.10g}")
+THOUSANDS = "{x:,.10g}"
 NAMED = 16  # columns of a picture that have room for their name
 
 
@@ -91,7 +96,7 @@ def panels(
 ) -> str:
     """Draw one small panel per name: a line per series over the steps `x`, each point (value, low, high) with its 95 % interval."""
     down = -(-len(values) // across)
-    figure = Figure(figsize=(2.6 * across, 0.4 + 1.9 * down), layout="constrained")
+    figure = _figure(2.6 * across, 0.4 + 1.9 * down)
     grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat[len(values) :]:
         axes.set_axis_off()
@@ -179,8 +184,14 @@ def trade_off(models: pl.DataFrame, *, x: str, y: str, x_label: str, y_label: st
     return _markdown(figure, f"{y_label} against {x_label}")
 
 
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def _canvas(height: float = 2.8) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, height), layout="constrained")
+    figure = _figure(6.4, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=9)

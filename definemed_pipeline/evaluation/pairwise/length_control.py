@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from definemed_pipeline.evaluation.pairwise.resampling import draws, interval
 from definemed_pipeline.intervals import Estimate
@@ -57,6 +56,8 @@ def _fit(
     weights: NDArray[np.float64], design: NDArray[np.float64], outcomes: NDArray[np.float64], start: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Fit one logistic regression per row of `weights`, of shape (fits, instructions), by Newton's method; return (fits, coefficients)."""
+    from scipy.special import expit
+
     orders = len(outcomes) // weights.shape[1]
     heavy = np.repeat(weights, orders, axis=1)
     width = design.shape[1]
@@ -75,6 +76,8 @@ def _fit(
 
 def _at_equal_length(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean of both orders at a length difference of zero."""
+    from scipy.special import expit
+
     strength, order = coefficients[:, 0], coefficients[:, 2]
     return (expit(strength + order) + expit(strength - order)) / 2
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from definemed_pipeline.intervals import CONFIDENCE, Estimate, wilson
 
@@ -34,8 +33,10 @@ def interval(replicates: NDArray[np.float64], instructions: int) -> tuple[NDArra
     are taken further out, as Student's t with n - 1 degrees of freedom and the unbiased variance would. NaN replicates are left out. Of
     few resamples, Weibull's quantiles have the tails that they should on average; numpy's usual ones have more.
     """
+    from scipy.special import ndtr, stdtrit  # normal distribution, and the inverse of Student's
+
     n = max(2, instructions)
-    tail = float(stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, n - 1)))
+    tail = float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - CONFIDENCE) / 2)))
     with np.errstate(all="ignore"):
         low, high = np.nanquantile(replicates, [tail, 1 - tail], axis=0, method="weibull")
     return low, high

@@ -6,7 +6,6 @@ for. Ties count as half a win for both, which leaves the maximum of the likeliho
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from definemed_pipeline.evaluation.pairwise.length_control import LARGEST_STEP, PRIOR_PRECISION, STEPS, TOLERANCE
 from definemed_pipeline.evaluation.pairwise.resampling import draws, interval
@@ -37,6 +36,8 @@ def strengths(
 
 def _fit(won: NDArray[np.float64], played: NDArray[np.float64], sides: NDArray[np.float64]) -> NDArray[np.float64]:
     """Fit strengths that sum to zero, one set per row; `won` and `played` have shape (fits, pairs), `sides` (pairs, models)."""
+    from scipy.special import expit
+
     models = sides.shape[1]
     products = (sides[:, :, None] * sides[:, None, :]).reshape(len(sides), models * models)
     prior, found = PRIOR_PRECISION * np.eye(models), np.zeros((len(won), models))

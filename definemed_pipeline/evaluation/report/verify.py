@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import lxml.html
-
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store, sha256_of
 from definemed_pipeline.evaluation.report.marking import displayed
@@ -32,6 +30,8 @@ def contradictions(page: str, store: Store, report: Manifest) -> list[str]:
     Found are files that left the lake or changed, numbers and texts that differ from their place or have none, and such as no visible
     link leads from.
     """
+    import lxml.html
+
     tree = lxml.html.document_fromstring(page)
     files, found = {}, []
     for row in tree.xpath("//tr[@data-asset]"):
