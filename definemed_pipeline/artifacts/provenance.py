@@ -27,11 +27,8 @@ def current_provenance(run_id: str) -> Provenance:
 @functools.cache
 def environment() -> dict[str, str]:
     """Return Python's version, the machine and every installed distribution with its version."""
-    installed = {
-        distribution.metadata["Name"].lower(): distribution.version
-        for distribution in importlib.metadata.distributions()
-        if distribution.metadata["Name"]
-    }
+    described = (distribution.metadata for distribution in importlib.metadata.distributions())  # parsed anew at every access
+    installed = {metadata["Name"].lower(): metadata["Version"] for metadata in described if metadata["Name"]}
     return {"python": platform.python_version(), "machine": platform.machine(), **dict(sorted(installed.items()))}
 
 

@@ -1,17 +1,25 @@
 """Pictures for the asset pages: drawn from an artifact's numbers, embedded as PNG in markdown metadata.
 
-matplotlib is imported when the first is drawn: every command and every run loads this module, and few draw.
+A picture is drawn once: whenever an artifact is reused, Dagster is told of it with all its pictures again. What was drawn from the same numbers by the
+same code lies in `DAGSTER_HOME/pictures`. matplotlib is imported when the first is drawn, as every command and every run loads this module.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
+import hashlib
+import importlib.metadata
 import io
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec
 
 import polars as pl
+
+from definemed_pipeline.artifacts.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +31,35 @@ THOUSANDS = "{x:,.10g}"
 NAMED = 16  # columns of a picture that have room for their name
 
 
+P = ParamSpec("P")
+
+
+def _drawn_once(draw: Callable[P, str]) -> Callable[P, str]:
+    """Take a picture from `DAGSTER_HOME/pictures` where the same code has drawn it from the same arguments."""
+
+    @functools.wraps(draw)
+    def picture(*args: P.args, **kwargs: P.kwargs) -> str:
+        if "DAGSTER_HOME" not in os.environ:
+            return draw(*args, **kwargs)
+        given = [argument.to_dicts() if isinstance(argument, pl.DataFrame) else argument for argument in args]
+        key = hashlib.sha256(f"{_code()} {draw.__name__} {given!r} {kwargs!r}".encode()).hexdigest()
+        kept = Path(os.environ["DAGSTER_HOME"]) / "pictures" / f"{key}.md"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(kept) as unfinished:
+                unfinished.write_text(draw(*args, **kwargs), "utf-8")
+        return kept.read_text("utf-8")
+
+    return picture
+
+
+@functools.cache
+def _code() -> str:
+    """Return what tells this drawing code from any other."""
+    return f"{importlib.metadata.version('matplotlib')} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+
+
+@_drawn_once
 def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, threshold: float | None = None) -> str:
     """Draw counts between edges on a logarithmic scale, with the decision threshold as a line."""
     figure, axes = _canvas()
@@ -36,6 +73,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, thre
     return _markdown(figure, label)
 
 
+@_drawn_once
 def lines(
     x: Sequence[float], series: Mapping[str, Sequence[float]], *, x_label: str, y_label: str, logarithmic: bool = False
 ) -> str:
@@ -52,6 +90,7 @@ def lines(
     return _markdown(figure, y_label)
 
 
+@_drawn_once
 def bars(
     values: Mapping[str, float],
     *,
@@ -79,6 +118,7 @@ def bars(
     return _markdown(figure, label)
 
 
+@_drawn_once
 def columns(values: Mapping[str, float], *, label: str) -> str:
     """Draw one column per name, in the order given; of many, only some are named."""
     figure, axes = _canvas(height=3.4)
@@ -91,6 +131,7 @@ def columns(values: Mapping[str, float], *, label: str) -> str:
     return _markdown(figure, label)
 
 
+@_drawn_once
 def panels(
     values: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]], *, x: Sequence[str], label: str, across: int = 3
 ) -> str:
@@ -143,6 +184,7 @@ def table(frame: pl.DataFrame) -> str:
     return "\n".join(lines)
 
 
+@_drawn_once
 def matrix(
     names: Sequence[str],
     cells: Mapping[tuple[str, str], float],
@@ -165,6 +207,7 @@ def matrix(
     return _markdown(figure, label)
 
 
+@_drawn_once
 def trade_off(models: pl.DataFrame, *, x: str, y: str, x_label: str, y_label: str) -> str:
     """Draw models (columns `model`, `is_on_front`, `is_chosen`, and both measures with `_low` and `_high`) against two goals.
 
