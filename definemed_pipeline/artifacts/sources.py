@@ -89,6 +89,20 @@ def open_source(location: str) -> IO[bytes]:
     return file
 
 
+def read_yaml(location: str, *, what: str) -> Any:
+    """Return what a source in YAML holds. Raise UserError, which calls it `what`, where it cannot be read.
+
+    libyaml reads it where PyYAML came with it: a lexicon of some hundred terms takes 0.2 s without.
+    """
+    import yaml
+
+    try:
+        with open_source(location) as file:
+            return yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{what} {location} cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
 def packaged_location(folder: str, name: str, key: str, *, suffix: str = ".yaml") -> str:
     """Return the location of a file that a recipe's `key` names: one of the package's `folder` by its name, any other by path or URL.
 

@@ -92,7 +92,7 @@ def test_a_missing_column_is_named(workplace):
     assert "column text is missing" in output
 
 
-@pytest.mark.parametrize("texts", [[], [None, None], ["", "   "]], ids=["zero rows", "null texts", "empty texts"])
+@pytest.mark.parametrize("texts", [[], [None, "", "   "]], ids=["zero rows", "null and empty texts"])
 def test_a_shard_without_any_text_stops_the_run_with_a_failed_check(workplace, texts):
     path = web(workplace, texts)
     output = told(

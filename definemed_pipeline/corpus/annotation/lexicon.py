@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-import yaml
 
-from definemed_pipeline.artifacts.sources import open_source, packaged_location
+from definemed_pipeline.artifacts.sources import packaged_location, read_yaml
 from definemed_pipeline.corpus.text import fold, folded_words
 from definemed_pipeline.errors import UserError
 
@@ -74,11 +73,7 @@ def lexicon_location(name: str) -> str:
 
 def read_lexicon(location: str) -> Lexicon:
     """Read a lexicon from its YAML; raise UserError where an entry does not fit, naming it."""
-    try:
-        with open_source(location) as file:
-            content = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"the lexicon {location} cannot be read: {' '.join(str(error).split())[:200]}") from error
+    content = read_yaml(location, what="the lexicon")
     try:
         half_density = float(content["half_density"])
         weights = _weights(content["groups"])

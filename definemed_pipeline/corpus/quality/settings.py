@@ -5,9 +5,8 @@ from dataclasses import fields
 from typing import Any
 
 import pydantic
-import yaml
 
-from definemed_pipeline.artifacts.sources import open_source, packaged_location
+from definemed_pipeline.artifacts.sources import packaged_location, read_yaml
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.settings import setting, settings
 
@@ -69,11 +68,7 @@ def rules_location(name: str) -> str:
 
 def read_rules(location: str) -> QualityRules:
     """Read rules from YAML; raise UserError where a limit is unknown or out of range, naming it and what is allowed."""
-    try:
-        with open_source(location) as file:
-            content: Any = yaml.safe_load(file)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"the quality rules {location} cannot be read: {' '.join(str(error).split())[:200]}") from error
+    content = read_yaml(location, what="the quality rules")
     try:
         return pydantic.TypeAdapter(QualityRules).validate_python(content)
     except pydantic.ValidationError as error:

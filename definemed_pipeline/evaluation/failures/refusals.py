@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from definemed_pipeline.artifacts.sources import read_yaml
 from definemed_pipeline.errors import UserError
-from definemed_pipeline.evaluation.failures.word_lists import read_yaml
 
 GAP, GAP_WORDS = "...", 6
 SPACE = r"[\W_]+"
@@ -27,7 +27,7 @@ class Refusals:
 
 def read_refusals(location: str) -> Refusals:
     """Read a lexicon (YAML: `within_words`, `phrases`; `...` stands for up to six words); raise UserError where it does not fit."""
-    content = read_yaml(location)
+    content = read_yaml(location, what="the lexicon")
     try:
         within, phrases = int(content["within_words"]), [_expression(phrase) for phrase in content["phrases"]]
     except (TypeError, KeyError, ValueError, AttributeError) as error:

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from definemed_pipeline.artifacts.sources import open_source
-from definemed_pipeline.errors import UserError, one_line
+from definemed_pipeline.artifacts.sources import read_yaml
+from definemed_pipeline.errors import UserError
 
 KEYS = frozenset({"letters", "words", "stems", "suffixes", "beginnings", "endings"})
 
@@ -71,16 +69,7 @@ def _joined(stem: str, suffix: str) -> str:
 
 
 def _read_mapping(location: str) -> Mapping[str, Any]:
-    content = read_yaml(location)
+    content = read_yaml(location, what="the lexicon")
     if not isinstance(content, dict):
         raise UserError(f"the lexicon {location} must be a mapping with some of: {', '.join(sorted(KEYS))}")
     return content
-
-
-def read_yaml(location: str) -> Any:
-    """Return what a lexicon's YAML holds. Raise UserError where it cannot be read."""
-    try:
-        with open_source(location) as file:
-            return yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"the lexicon {location} cannot be read: {one_line(error)}") from error
