@@ -32,6 +32,7 @@ setup: .venv/installed
 	@echo "setting up .venv (a few minutes the first time)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ui,s3,test]"
+	@$(BIN)/python -m compileall -q definemed_pipeline
 	@touch $@
 
 .dagster/dagster.yaml: dagster.yaml

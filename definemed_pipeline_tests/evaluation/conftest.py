@@ -1,13 +1,10 @@
 """Micro models of both architectures, and a lake that holds the three stages of each."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import pytest
 

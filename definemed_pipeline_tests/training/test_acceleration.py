@@ -180,10 +180,17 @@ def accelerated(model, **way):
 
 
 @pytest.mark.parametrize(
-    "way",
-    [pytest.param(way, id=name, marks=[pytest.mark.slow] if way.get("compile") else []) for name, way in WAYS.items()],
+    ("way", "with_adapter"),
+    [
+        *(
+            pytest.param(way, with_adapter, id=f"{'lora' if with_adapter else 'full'}-{name}")
+            for name, way in WAYS.items()
+            for with_adapter in (False, True)
+            if "compile" not in way
+        ),
+        pytest.param(WAYS["compiled, everything"], False, id="full-compiled, everything", marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("with_adapter", [False, True], ids=["full", "lora"])
 def test_training_is_the_same_but_for_rounding(model, batch, way, with_adapter) -> None:
     if with_adapter:
         attach_adapter(model, LoraSettings(rank=4, alpha=8), seed=1)
@@ -252,12 +259,11 @@ def test_layers_are_compiled_once_for_all(model, batch, graphs) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpointing", ["none", "full"])
 def test_layers_that_call_flash_attention_are_compiled_for_any_layer_and_any_number_of_documents(
-    model, graphs, checkpointing, monkeypatch
+    model, graphs, monkeypatch
 ) -> None:
     """For a layer, for any layer, for any number of segments: three graphs, and none of them left by transformers' warnings."""
-    accelerated(model, compile=True, activation_checkpointing=checkpointing)
+    accelerated(model, compile=True, activation_checkpointing="full")
     attend_by_definition(model, monkeypatch)
     for lengths in ([24], [7, 9, 8], [1, 2, 3, 4, 14], [12, 12]):
         position_ids = torch.cat([torch.arange(length) for length in lengths]).numpy()

@@ -101,7 +101,7 @@ def test_packed_documents_get_the_logits_they_get_alone(model, batch, attention)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["qwen2", "mistral with a window"], indirect=True)
+@pytest.mark.parametrize("model", ["mistral with a window"], indirect=True)
 @pytest.mark.parametrize("batch", ["rows"], indirect=True)
 def test_flex_attention_keeps_documents_apart(model, batch) -> None:
     torch._dynamo.reset()  # after a second length it compiles for any length, which does not go for a processor in PyTorch 2.13
@@ -197,9 +197,10 @@ def test_packed_gradients_are_the_sum_of_those_of_each_document_alone(model, bat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["qwen2", "mistral with a window"], indirect=True)
+@pytest.mark.parametrize(
+    ("model", "checkpointing"), [("qwen2", "none"), ("mistral with a window", "selective")], indirect=["model"]
+)
 @pytest.mark.parametrize("batch", ["rows"], indirect=True)
-@pytest.mark.parametrize("checkpointing", ["none", "selective"])
 def test_compiled_layers_keep_documents_apart(model, batch, checkpointing) -> None:
     expected = gradients_of(model.train(), alone(batch))
     dataclasses.replace(PLAIN, compile=True, activation_checkpointing=checkpointing).apply(model)

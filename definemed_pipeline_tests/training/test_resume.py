@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.payload import MAY_RETRY, Spec
 from definemed_pipeline.settings import as_json
+from definemed_pipeline.training.cpt import train_checkpoint
 from definemed_pipeline.training.pretrain import pretrain
 from definemed_pipeline.training.processes import run_training
 from definemed_pipeline.training.settings import CptCheckpointsSettings, TrainingExecutionSettings
@@ -147,10 +149,33 @@ def undisturbed(tmp_path_factory) -> Callable[[int], Payload]:
     @functools.cache
     def run(processes: int) -> Payload:
         payload = Training(tmp_path_factory.mktemp("undisturbed")).payload("lake", processes=processes)
-        payload.run_to_the_end()
+        section, execution = CptCheckpointsSettings.parse(payload.identity.settings), payload.execution
+        build(
+            payload.store, payload.identity, train_checkpoint, settings=section, recipe=RECIPE, run_id="test", execution=execution
+        )
         return payload
 
     return run
+
+
+@pytest.fixture
+def killed(killed_once: Path, training: Training) -> str:
+    """Return a lake where two processes were killed in the middle of an epoch."""
+    shutil.copytree(killed_once, training.folder / "killed")
+    return "killed"
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory) -> Path:
+    """Kill two processes, and see that none of them lives on."""
+    others = training_processes()
+    payload = Training(tmp_path_factory.mktemp("killed")).payload("lake", processes=2)
+    payload.stop_after_step(random.randrange(5, EPOCH - 10), signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while (orphans := training_processes() - others) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not orphans
+    return Path(payload.store.root)
 
 
 def training_processes() -> set[int]:
@@ -181,18 +206,22 @@ def test_killed_at_random_steps_twice_within_one_epoch_it_ends_with_the_same_byt
     assert payload.files() == undisturbed(1).files(), f"after kills at steps {first} and {second}"
 
 
-def test_two_processes_killed_and_stopped_within_one_epoch_end_with_the_same_bytes(training, undisturbed) -> None:
-    others = training_processes()
-    payload = training.payload("killed", processes=2)
-    first, second = sorted(random.sample(range(5, EPOCH - 20), 2))
-    payload.stop_after_step(first, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while (orphans := training_processes() - others) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not orphans
-    payload.stop_after_step(max(second, payload.newest_sealed_step() + 1), signal.SIGTERM)
-    payload.run_to_the_end()
-    assert payload.files() == undisturbed(2).files(), f"after a kill at step {first} and a stop at {second}"
+def test_two_processes_killed_in_an_epoch_go_on_as_two_nodes_with_one_scratch_folder_to_the_same_bytes(
+    training, killed, undisturbed
+) -> None:
+    payload = training.payload(killed)
+    said = run_nodes_to_the_end(payload, one_scratch=True)
+    assert "going on from checkpoint-" in said[0]
+    assert "helped to build cpt_checkpoints" in said[1]
+    assert payload.files() == undisturbed(2).files()
+
+
+def test_two_processes_train_as_one_does_and_may_go_on_as_one(training, killed, undisturbed) -> None:
+    payload = training.payload(killed, processes=1)
+    assert "going on from checkpoint-" in payload.run_to_the_end()
+    expected = pytest.approx(undisturbed(1).losses(), abs=1e-3)
+    assert undisturbed(2).losses() == expected
+    assert payload.losses() == expected
 
 
 def test_stopped_on_one_machine_it_goes_on_from_the_very_step_on_another(training, bucket, undisturbed) -> None:
@@ -209,21 +238,6 @@ def test_stopped_on_one_machine_it_goes_on_from_the_very_step_on_another(trainin
     assert payload.files() == undisturbed(1).files()
     place = f"{payload.store.root}/.checkpoints/cpt_checkpoints/micro/{payload.identity.version}"
     assert not payload.store.filesystem.exists(place)
-
-
-def test_two_processes_train_as_one_does_and_may_go_on_as_one(training, undisturbed) -> None:
-    training.payload("reduced", processes=2).stop_after_step(30, signal.SIGKILL)
-    payload = training.payload("reduced", processes=1)
-    payload.run_to_the_end()
-    expected = pytest.approx(undisturbed(1).losses(), abs=1e-3)
-    assert undisturbed(2).losses() == expected
-    assert payload.losses() == expected
-
-
-def test_two_nodes_with_one_scratch_folder_train_as_two_processes_of_one_node(training, undisturbed) -> None:
-    payload = training.payload("nodes")
-    assert "helped to build cpt_checkpoints" in run_nodes_to_the_end(payload, one_scratch=True)[1]
-    assert payload.files() == undisturbed(2).files()
 
 
 def test_two_nodes_that_meet_in_a_remote_lake_go_on_after_one_of_them_was_stopped(training, undisturbed, bucket) -> None:
@@ -249,16 +263,15 @@ def run_nodes_to_the_end(payload: Payload, *, one_scratch: bool) -> list[str]:
 
 
 def test_what_a_user_can_cure_is_told_by_one_of_many_processes_too(tmp_path) -> None:
-    job = training_job(tmp_path / "job", execution={"processes": 3}, global_batch_size=4)
-    with pytest.raises(UserError, match=r"cpt_checkpoints\.global_batch_size is 4, which 3 processes cannot share evenly"):
+    job = training_job(tmp_path / "job", execution={"processes": 2}, global_batch_size=3)
+    with pytest.raises(UserError, match=r"cpt_checkpoints\.global_batch_size is 3, which 2 processes cannot share evenly"):
         run_training(job, lambda _: None)
 
 
-def test_pretraining_killed_twice_ends_with_the_same_bytes(store, micro) -> None:
+def test_pretraining_killed_in_the_middle_ends_with_the_same_bytes(store, micro) -> None:
     section = micro(architecture="mistral", steps=200, checkpoint_every=10)
     identity = identity_of("base_models", section, partition="micro", sources=section.sources())
     payload = Payload(store, "pretrain", identity, {})
-    payload.stop_after_step(30, signal.SIGKILL)
     payload.stop_after_step(80, signal.SIGKILL)
     assert "going on from checkpoint-" in payload.run_to_the_end()
     files = payload.files()

@@ -33,7 +33,7 @@ WHOLE = {
     "selective checkpointing, fused loss": {"activation_checkpointing": "selective", "fused_loss": "chunked"},
     "compiled": {"compile": True, "activation_checkpointing": "selective", "fused_loss": "chunked"},
 }
-ADAPTER = {"adapter": {"rank": 4}, "compiled adapter": {"rank": 4, "compile": True, "activation_checkpointing": "full"}}
+ADAPTER = {"adapter": {"rank": 4}}
 PLAIN = {"plain": WHOLE["plain"], "adapter": ADAPTER["adapter"]}
 
 

@@ -1,10 +1,7 @@
 """The chat annotator against a real server process and a real model, which may be killed under it."""
 
-import os
 from collections.abc import Generator
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import polars as pl
 import pytest

@@ -1,10 +1,7 @@
 import dataclasses
-import os
 import subprocess
 import sys
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import numpy as np
 import polars as pl

@@ -1,11 +1,8 @@
 import dataclasses
 import itertools
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import numpy as np
 import polars as pl

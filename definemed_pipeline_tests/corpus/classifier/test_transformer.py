@@ -1,9 +1,6 @@
 import dataclasses
 import json
-import os
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import numpy as np
 import polars as pl

@@ -1,9 +1,6 @@
 """Judge and generation against a real server process and a real model. That it may be killed under a client is in test_chat_server.py."""
 
-import os
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import numpy as np
 import polars as pl
