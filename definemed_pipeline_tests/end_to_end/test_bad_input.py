@@ -72,24 +72,17 @@ def test_a_lake_that_cannot_be_written_is_told_before_anything_runs(workplace):
     assert "DEFINEMED_LAKE" in output
 
 
-def test_a_truncated_shard_is_told_with_the_cure(workplace):
-    path = web(workplace, ["Ein Text über das Wetter von morgen."] * 50)
-    path.write_bytes(path.read_bytes()[:-100])
-    output = told(
-        workplace, "run", "--recipe", recipe(workplace, f"source: {{files: [{path}]}}"), "--select", "fineweb2_shards", status=1
-    )
+def test_a_truncated_shard_and_one_that_lacks_a_column_are_told_with_the_cure(workplace):
+    truncated = web(workplace, ["Ein Text über das Wetter von morgen."] * 50)
+    truncated.write_bytes(truncated.read_bytes()[:-100])
+    lacking = web(workplace, ["Ein Text."], "000_00001.parquet")
+    pl.read_parquet(lacking).drop("text").write_parquet(lacking)
+    source = f"source: {{files: [{truncated}, {lacking}]}}"
+    output = told(workplace, "run", "--recipe", recipe(workplace, source), "--select", "fineweb2_shards", status=1)
     assert "cannot be read as parquet" in output
     assert "fetch it again" in output
-    assert not list(workplace.lake.glob("fineweb2_shards/*/latest-*.json"))
-
-
-def test_a_missing_column_is_named(workplace):
-    path = web(workplace, ["Ein Text."])
-    pl.read_parquet(path).drop("text").write_parquet(path)
-    output = told(
-        workplace, "run", "--recipe", recipe(workplace, f"source: {{files: [{path}]}}"), "--select", "fineweb2_shards", status=1
-    )
     assert "column text is missing" in output
+    assert not list(workplace.lake.glob("fineweb2_shards/*/latest-*.json"))
 
 
 @pytest.mark.parametrize("texts", [[], [None, "", "   "]], ids=["zero rows", "null and empty texts"])

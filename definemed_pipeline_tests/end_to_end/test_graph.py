@@ -144,11 +144,11 @@ def test_a_changed_setting_rebuilds_what_depends_on_it_and_nothing_else(copy_of_
 
 def test_one_partition_is_rebuilt_by_force_to_the_same_bytes(copy_of_finished):
     before = copy_of_finished.artifacts()
-    arguments = ["--select", "cpt_checkpoints", "--partition", "demo-mistral", "--force"]
+    arguments = ["--select", "model_cards", "--partition", "demo-mistral", "--force"]
     done = copy_of_finished.definemed("run", "--recipe", copy_of_finished.recipe, *arguments)
     assert done.stdout.count("built,") == 1
     after = copy_of_finished.artifacts()
-    key = ("cpt_checkpoints", "demo-mistral")
+    key = ("model_cards", "demo-mistral")
     assert after[key].digest == before[key].digest
     assert after[key].provenance.run_id != before[key].provenance.run_id
 

@@ -118,7 +118,9 @@ def test_the_artifact_holds_no_pickle_and_no_path(store, continued, tmp_path, lo
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"lora": LoraSettings(rank=4)}, {"precision": "bfloat16"}], ids=["full", "lora", "bfloat16"]
+    ("architecture", "changes"),
+    [("qwen2", {}), ("mistral", {"lora": LoraSettings(rank=4)}), ("qwen2", {"precision": "bfloat16"})],
+    ids=["full", "lora", "bfloat16"],
 )
 def test_training_twice_gives_the_same_bytes(continued, architecture, changes) -> None:
     _, first = continued(architecture, **changes)
