@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import pydantic
 import yaml
 
+from definemed_pipeline.artifacts.sources import YamlLoader
 from definemed_pipeline.compute.settings import ComputeSettings
 from definemed_pipeline.corpus.classifier.settings import (
     CascadeCertificateSettings,
@@ -257,7 +258,7 @@ def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml where PyYAML came with it
+class _UniqueKeys(YamlLoader):  # type: ignore[misc]  # which of PyYAML's loaders it is, is known when it runs
     """YAML that refuses a key given twice, where PyYAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

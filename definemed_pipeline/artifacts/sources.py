@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
+import yaml
 from fsspec.implementations.local import LocalFileSystem
 
 from definemed_pipeline.artifacts.files import written_whole
@@ -18,6 +19,8 @@ from definemed_pipeline.errors import UserError, one_line
 
 # What object stores and the Hub call the digest or tag of a file's content.
 CONTENT_TAGS = ("sha256", "ETag", "etag", "oid", "blob_id", "md5Hash", "checksum")
+# libyaml, where PyYAML came with it: without, a lexicon of some hundred terms takes 0.2 s.
+YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CLOCK_NANOSECONDS = 2_000_000_000  # the coarsest clock of a file system's times (FAT)
 
 
@@ -90,15 +93,10 @@ def open_source(location: str) -> IO[bytes]:
 
 
 def read_yaml(location: str, *, what: str) -> Any:
-    """Return what a source in YAML holds. Raise UserError, which calls it `what`, where it cannot be read.
-
-    libyaml reads it where PyYAML came with it: a lexicon of some hundred terms takes 0.2 s without.
-    """
-    import yaml
-
+    """Return what a source in YAML holds. Raise UserError, which calls it `what`, where it cannot be read."""
     try:
         with open_source(location) as file:
-            return yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            return yaml.load(file, YamlLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{what} {location} cannot be read: {' '.join(str(error).split())[:200]}") from error
 

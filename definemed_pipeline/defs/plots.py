@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 INK, ACCENT, MUTED = "#1f3044", "#c2410c", "#8a97a6"
 COLOURS = ("#2563a8", ACCENT, "#3f8f5f", "#8a5fb0", MUTED)
 THOUSANDS = "{x:,.10g}"
-NAMED = 16  # columns of a picture that have room for their name
-
-
 P = ParamSpec("P")
+NAMED = 16  # columns of a picture that have room for their name
 
 
 def _drawn_once(draw: Callable[P, str]) -> Callable[P, str]:
@@ -41,8 +39,8 @@ def _drawn_once(draw: Callable[P, str]) -> Callable[P, str]:
     def picture(*args: P.args, **kwargs: P.kwargs) -> str:
         if "DAGSTER_HOME" not in os.environ:
             return draw(*args, **kwargs)
-        given = [argument.to_dicts() if isinstance(argument, pl.DataFrame) else argument for argument in args]
-        key = hashlib.sha256(f"{_code()} {draw.__name__} {given!r} {kwargs!r}".encode()).hexdigest()
+        given = [*map(_plain, args), {name: _plain(argument) for name, argument in kwargs.items()}]
+        key = hashlib.sha256(f"{_code()} {draw.__name__} {given!r}".encode()).hexdigest()
         kept = Path(os.environ["DAGSTER_HOME"]) / "pictures" / f"{key}.md"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +49,11 @@ def _drawn_once(draw: Callable[P, str]) -> Callable[P, str]:
         return kept.read_text("utf-8")
 
     return picture
+
+
+def _plain(argument: object) -> object:
+    """Return an argument as what shows all its numbers in writing; a frame shows some rows only."""
+    return argument.to_dicts() if isinstance(argument, pl.DataFrame) else argument
 
 
 @functools.cache

@@ -76,7 +76,7 @@ class TransformersServer:
     def start(self) -> None:
         (self.folder / "home" / "hub").mkdir(parents=True, exist_ok=True)  # the server scans it
         command = [str(Path(sys.executable).parent / "transformers"), "serve", self.model, "--device", "cpu"]
-        environment = {**os.environ, "HF_HOME": str(self.folder / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "HF_HOME": str(self.folder / "home"), "HF_HUB_OFFLINE": "1"}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(self.port)], env=environment, stdout=log, stderr=log

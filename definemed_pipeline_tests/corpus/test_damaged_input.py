@@ -34,7 +34,6 @@ def told(outcomes: Sequence[Outcome]) -> Counter[str]:
 
 @pytest.mark.slow
 def test_a_damaged_parquet_file_is_read_whole_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POLARS_MAX_THREADS", "1")  # as payloads have it
     monkeypatch.setenv("RUST_BACKTRACE", "0")
     batches = [range(start, min(start + BATCH, PARQUET)) for start in range(0, PARQUET, BATCH)]
     with Workers(ParquetExaminer, number=2, seconds=SECONDS, lost=_lost) as workers:
