@@ -258,7 +258,7 @@ def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-class _UniqueKeys(YamlLoader):  # type: ignore[misc]  # which of PyYAML's loaders it is, is known when it runs
+class _UniqueKeys(YamlLoader):
     """YAML that refuses a key given twice, where PyYAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
