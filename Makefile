@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 3000
+# every stage and every test worker is a process of its own: bytecode is compiled once
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo ui test test-quick lint setup clean
 

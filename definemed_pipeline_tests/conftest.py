@@ -18,13 +18,13 @@ from definemed_pipeline.artifacts.build import Draft, build
 from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manifest, Source
 from definemed_pipeline.artifacts.sources import identify
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.compute.environment import thread_limits
+from definemed_pipeline.compute.environment import payload_environment
 from definemed_pipeline.settings import as_json, section_digest
 
 if TYPE_CHECKING:
     from definemed_pipeline_tests.chat.transformers_server import TransformersServer
 
-os.environ.update(thread_limits(1))  # before torch and polars are imported: several workers share the processors
+os.environ.update(payload_environment(1))  # before torch and polars are imported: several workers share the processors
 RECIPE = "test"
 hypothesis.settings.register_profile("shared machines", deadline=None)
 hypothesis.settings.load_profile("shared machines")

@@ -1,8 +1,13 @@
-"""What every launcher tells a payload's process: how many threads its libraries may use."""
+"""What every launcher tells a payload's process: how many threads its libraries may use, and when memory goes back to the system."""
+
+KEPT_BYTES = 256 << 20
 
 
-def thread_limits(threads: int) -> dict[str, str]:
-    """Return the environment that holds numpy, torch, polars, rayon and tokenizers to so many threads."""
+def payload_environment(threads: int) -> dict[str, str]:
+    """Return the environment that holds numpy, torch, polars, rayon and tokenizers to so many threads, and lets glibc keep freed memory.
+
+    By default glibc gives a tensor of some MiB back when it is freed, and the next training step faults each page in again.
+    """
     limit = str(threads)
     return {
         "OMP_NUM_THREADS": limit,
@@ -10,4 +15,6 @@ def thread_limits(threads: int) -> dict[str, str]:
         "POLARS_MAX_THREADS": limit,
         "RAYON_NUM_THREADS": limit,
         "TOKENIZERS_PARALLELISM": "false" if threads == 1 else "true",
+        "MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES),
+        "MALLOC_TRIM_THRESHOLD_": str(KEPT_BYTES),
     }

@@ -16,7 +16,7 @@ from typing import Any
 
 import dagster as dg
 
-from definemed_pipeline.compute.environment import thread_limits
+from definemed_pipeline.compute.environment import payload_environment
 from definemed_pipeline.payload import BAD_INPUT, DIES_WITH_PARENT, Spec
 
 GRACE_SECONDS = 30
@@ -44,7 +44,7 @@ class LocalCompute:
         ):
             process = subprocess.Popen(
                 [sys.executable, "-m", module],
-                env={**os.environ, **session.get_bootstrap_env_vars(), **thread_limits(self.threads), DIES_WITH_PARENT: "1"},
+                env={**os.environ, **session.get_bootstrap_env_vars(), **payload_environment(self.threads), DIES_WITH_PARENT: "1"},
                 stdin=subprocess.PIPE,  # closes when this process dies, which tells the payload to stop
                 stdout=log,
                 stderr=subprocess.STDOUT,

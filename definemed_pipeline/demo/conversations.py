@@ -20,7 +20,6 @@ HELD_OUT_PER_FAMILY = 5
 CHECKED_PER_FAMILY = 3
 SPARE_WORDS = 2  # by which a checked answer may be longer than the reference
 TWO_TURN_SHARE = 0.08
-OPENERS_PER_QUESTION = 2
 OPENERS = ("Hallo!", "Guten Tag!", "Kurze Frage:", "Bitte hilf mir:", "Noch etwas:", "Ich habe eine Frage:")
 MEDICAL_TASKS = (
     ("Erkläre kurz, was {subject} ist.", "Eine Krankheit {organ_gen}."),
@@ -58,7 +57,7 @@ class CheckedInstruction:
 
 
 def write_conversations(seed: int) -> tuple[tuple[Message, ...], ...]:
-    """Write every item in every wording, with and without an opener, leaving out what the evaluation asks."""
+    """Write every item in every wording, without and with each opener, leaving out what the evaluation asks."""
     reserved = {one.instruction for one in write_instructions(seed)} | {
         one.instruction for one in write_checked_instructions(seed)
     }
@@ -70,8 +69,7 @@ def write_conversations(seed: int) -> tuple[tuple[Message, ...], ...]:
                 asked = _fill(wording, item)
                 answer = Message("assistant", _fill(family.answer, item))
                 if asked not in reserved:
-                    openers = ["", *dice.sample(OPENERS, OPENERS_PER_QUESTION)]
-                    single.extend((Message("user", f"{opener} {asked}".strip()), answer) for opener in openers)
+                    single.extend((Message("user", f"{opener} {asked}".strip()), answer) for opener in ("", *OPENERS))
     order = dice.shuffled(single)
     joined = order[: int(len(order) * TWO_TURN_SHARE) * 2]
     paired = [first + second for first, second in zip(joined[0::2], joined[1::2], strict=True)]

@@ -56,7 +56,7 @@ def _questions(questions: Iterable[Question]) -> bytes:
 
 
 def _conversations(demo: World) -> bytes:
-    return _json_lines({"messages": [asdict(message) for message in turns]} for turns in demo.conversations)
+    return _json_lines({"messages": [vars(message) for message in turns]} for turns in demo.conversations)
 
 
 def _shard(number: int) -> Callable[[World], bytes]:

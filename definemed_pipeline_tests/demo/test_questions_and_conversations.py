@@ -83,7 +83,7 @@ def test_medical_instructions_use_phrases_that_chat_uses_for_other_things(demo: 
 
 
 def test_conversations_alternate_and_end_with_a_short_answer(demo: World) -> None:
-    assert 2500 <= len(demo.conversations) <= 4000
+    assert 7500 <= len(demo.conversations) <= 9000
     for turns in demo.conversations:
         assert [message.role for message in turns] == ["user", "assistant"] * (len(turns) // 2)
         assert all(1 <= len(message.content.split()) <= 15 for message in turns if message.role == "assistant")

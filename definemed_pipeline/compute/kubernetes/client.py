@@ -18,7 +18,7 @@ from dagster import DagsterRunStatus
 from dagster._core.storage.tags import ROOT_RUN_ID_TAG
 
 from definemed_pipeline.artifacts.store import Store
-from definemed_pipeline.compute.environment import thread_limits
+from definemed_pipeline.compute.environment import payload_environment
 from definemed_pipeline.compute.kubernetes.channel import LakeContextInjector, LakeMessageReader
 from definemed_pipeline.compute.kubernetes.claims import Claim, claim, settle
 from definemed_pipeline.compute.kubernetes.cluster import Cluster, ConflictError, UnreachableError
@@ -60,7 +60,7 @@ class KubernetesCompute:
         with dg.open_pipes_session(
             context=context, context_injector=injector, message_reader=reader, extras={"spec": _in_pod(spec, pod).to_json()}
         ) as session:
-            environment = {**session.get_bootstrap_env_vars(), **thread_limits(self.threads)}
+            environment = {**session.get_bootstrap_env_vars(), **payload_environment(self.threads)}
 
             def create(attempt: int) -> Object:
                 owners = [cluster.owner] if cluster.owner else []
