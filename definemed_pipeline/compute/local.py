@@ -44,7 +44,12 @@ class LocalCompute:
         ):
             process = subprocess.Popen(
                 [sys.executable, "-m", module],
-                env={**os.environ, **session.get_bootstrap_env_vars(), **payload_environment(self.threads), DIES_WITH_PARENT: "1"},
+                env={
+                    **os.environ,
+                    **session.get_bootstrap_env_vars(),
+                    **payload_environment(self.threads),
+                    DIES_WITH_PARENT: "1",
+                },
                 stdin=subprocess.PIPE,  # closes when this process dies, which tells the payload to stop
                 stdout=log,
                 stderr=subprocess.STDOUT,
