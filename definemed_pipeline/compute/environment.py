@@ -1,6 +1,7 @@
 """What every launcher tells a payload's process: how many threads its libraries may use, and when memory goes back to the system."""
 
-KEPT_BYTES = 256 << 20
+MOST_FROM_HEAP = 32 << 20  # bytes of one allocation; the most that every glibc allows
+MOST_KEPT = 256 << 20  # bytes that are free
 
 
 def payload_environment(threads: int) -> dict[str, str]:
@@ -15,6 +16,6 @@ def payload_environment(threads: int) -> dict[str, str]:
         "POLARS_MAX_THREADS": limit,
         "RAYON_NUM_THREADS": limit,
         "TOKENIZERS_PARALLELISM": "false" if threads == 1 else "true",
-        "MALLOC_MMAP_THRESHOLD_": str(KEPT_BYTES),
-        "MALLOC_TRIM_THRESHOLD_": str(KEPT_BYTES),
+        "MALLOC_MMAP_THRESHOLD_": str(MOST_FROM_HEAP),
+        "MALLOC_TRIM_THRESHOLD_": str(MOST_KEPT),
     }

@@ -19,20 +19,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_both_sides_train_on_the_same_tokens_and_the_step_is_profiled(tmp_path: Path) -> None:
-    small = [
-        "--precision",
-        "float32",
-        "--sequence-length",
-        "256",
-        "--steps",
-        "3",
-        "--untimed-steps",
-        "1",
-        "--repetitions",
-        "1",
-        "--global-batch-size",
-        "4",
-    ]
+    small = ["--sequence-length", "256", "--steps", "3", "--untimed-steps", "1", "--repetitions", "1", "--global-batch-size", "4"]
     done = run("--model", "tiny", "--micro-batch-size", "2", "--profile", "--json", str(tmp_path / "figures.json"), *small)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))
