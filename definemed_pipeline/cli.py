@@ -270,6 +270,7 @@ def _write_rows(answer: "DuckDBPyRelation", *, as_csv: bool) -> None:
 
 def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: str | None, force: bool) -> None:
     from definemed_pipeline.artifacts.store import Store
+    from definemed_pipeline.compute.backends import payloads_for
     from definemed_pipeline.recipe import load_recipe
 
     started = time.monotonic()
@@ -278,7 +279,9 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
     store.check_writable()  # so that it is told before any work starts
     _choose(recipe_name, store.url)
     plan = _plan(store, recipe, select, partition)
-    if not _follow(plan, recipe.compute.concurrency, force=force, started=started):
+    with payloads_for(recipe.compute):
+        fine = _follow(plan, recipe.compute.concurrency, force=force, started=started)
+    if not fine:
         errors.print(
             "\n[red]The run failed.[/] What was completed is kept: cure the cause above and run the command again. --debug shows tracebacks."
         )

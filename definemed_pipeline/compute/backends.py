@@ -1,9 +1,11 @@
 """The one interface behind which payloads are launched, and the choice of what stands behind it."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import dagster as dg
 
+from definemed_pipeline.compute.forking import forked_payloads
 from definemed_pipeline.compute.local import LocalCompute
 from definemed_pipeline.compute.settings import ComputeSettings
 from definemed_pipeline.payload import Spec
@@ -23,3 +25,8 @@ def compute_for(settings: ComputeSettings) -> Compute:
 
         return KubernetesCompute(settings=settings.kubernetes, threads=settings.threads)
     return LocalCompute(threads=settings.threads)
+
+
+def payloads_for(settings: ComputeSettings) -> AbstractContextManager[None]:
+    """Return what a command that executes runs keeps open meanwhile: for local compute, what makes the start of a payload cheap."""
+    return forked_payloads(settings.threads) if settings.backend == "local" else nullcontext()

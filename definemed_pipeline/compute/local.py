@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from definemed_pipeline.compute.environment import payload_environment
+from definemed_pipeline.compute.forking import ForkedProcess, start_payload
 from definemed_pipeline.payload import BAD_INPUT, DIES_WITH_PARENT, Spec
 
 GRACE_SECONDS = 30
@@ -25,7 +25,7 @@ TAIL_LINES = 15
 
 @dataclass(frozen=True, kw_only=True)
 class LocalCompute:
-    """Start each payload as a child process with a fixed number of threads."""
+    """Run each payload as a process with a fixed number of threads."""
 
     threads: int
 
@@ -42,18 +42,13 @@ class LocalCompute:
             ) as session,
             log_path.open("wb") as log,
         ):
-            process = subprocess.Popen(
-                [sys.executable, "-m", module],
-                env={
-                    **os.environ,
-                    **session.get_bootstrap_env_vars(),
-                    **payload_environment(self.threads),
-                    DIES_WITH_PARENT: "1",
-                },
-                stdin=subprocess.PIPE,  # closes when this process dies, which tells the payload to stop
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            environment = {
+                **os.environ,
+                **session.get_bootstrap_env_vars(),
+                **payload_environment(self.threads),
+                DIES_WITH_PARENT: "1",  # which its standard input tells
+            }
+            process = start_payload(module, environment, log)
             try:
                 status = process.wait()
             finally:
@@ -68,7 +63,7 @@ def _log_path(spec: Spec) -> Path:
     return path
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: ForkedProcess | subprocess.Popen[bytes]) -> None:
     """End a process that is still running because the run was cancelled: first asked, then killed."""
     if process.poll() is not None:
         return

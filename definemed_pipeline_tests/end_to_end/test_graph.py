@@ -228,7 +228,7 @@ def payloads_of(group: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         pid = int(path.parent.name)
         with contextlib.suppress(OSError):
-            command = path.read_bytes().split(b"\0")
+            command = path.read_bytes().replace(b"\0", b" ").split()  # one that was forked has them in one string
             if os.getpgid(pid) == group and command[1:2] == [b"-m"] and command[2].startswith(PAYLOADS):
                 found.append(pid)
     return found

@@ -1,0 +1,162 @@
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from definemed_pipeline.compute import forking
+from definemed_pipeline.compute.forking import ADDRESS, ForkedProcess, forked_payloads, start_payload
+
+MODULE = "definemed_pipeline_tests.compute.telling"
+PATIENCE_SECONDS = 300
+Start = Callable[..., "ForkedProcess | subprocess.Popen[bytes]"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[psutil.Process]:
+    """A fork server that all tests of this module use, in which the libraries are imported once."""
+    before = set(psutil.Process().children())
+    with forked_payloads(threads=1):
+        (server,) = set(psutil.Process().children()) - before
+        yield server
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Iterator[io.BufferedRandom]:
+    with (tmp_path / "output").open("w+b") as file:
+        yield file
+
+
+@pytest.fixture
+def start(output: io.BufferedRandom) -> Start:
+    def start_telling(**environment: str) -> "ForkedProcess | subprocess.Popen[bytes]":
+        return start_payload(MODULE, {**os.environ, **environment}, output)
+
+    return start_telling
+
+
+def told_by(output: io.BufferedRandom) -> dict[str, Any]:
+    output.seek(0)
+    told: dict[str, Any] = json.loads(output.readline())
+    return told
+
+
+def wait_until(fulfilled: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not fulfilled():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server")
+def test_a_forked_payload_is_what_an_interpreter_of_its_own_would_be_and_has_the_libraries_imported(
+    start: Start, output: io.BufferedRandom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start(WORD="gesagt").wait() == 0
+    forked = told_by(output)
+    output.seek(0)
+    output.truncate()
+    monkeypatch.delenv(ADDRESS)
+    assert start(WORD="gesagt").wait() == 0
+    started = told_by(output)
+    assert (forked.pop("imported"), started.pop("imported")) == (True, False)
+    assert forked == started
+    assert forked["title"] == ["-m", MODULE]  # what `ps` shows
+    assert forked["word"] == "gesagt"
+    assert output.readline() == b"said as an error\n"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server")
+def test_how_a_forked_payload_ends_is_told_as_it_is_of_a_child(start: Start) -> None:
+    assert start(STATUS="64").wait() == 64
+    waiting = start(WAIT="1")
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(0.05)
+    assert waiting.poll() is None
+    waiting.terminate()
+    assert waiting.wait() == waiting.poll() == -signal.SIGTERM
+    waiting.kill()  # too late, and nothing happens
+    killed = start(WAIT="1")
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server")
+def test_several_processes_of_a_command_have_payloads_at_work_at_once(start: Start, tmp_path: Path) -> None:
+    here = start(WAIT="1")
+    code = (
+        "import os, sys; from definemed_pipeline.compute.forking import ForkedProcess, start_payload\n"
+        f"payload = start_payload({MODULE!r}, dict(os.environ), open({str(tmp_path / 'elsewhere')!r}, 'wb'))\n"
+        "assert isinstance(payload, ForkedProcess)\n"
+        "sys.exit(payload.wait())"
+    )
+    environment = {**os.environ, "STATUS": "7"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 7
+    assert here.poll() is None
+    here.terminate()
+    here.wait()
+
+
+@pytest.mark.slow
+def test_a_payload_ends_with_its_launcher_and_the_server_goes_on(server: psutil.Process, start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere"
+    code = (
+        "import os; from definemed_pipeline.compute.forking import start_payload\n"
+        f"start_payload({MODULE!r}, {{**os.environ, 'WAIT': '1'}}, open({str(path)!r}, 'wb')).wait()"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(lambda: path.exists() and b"said" in path.read_bytes())
+    launcher.kill()
+    launcher.wait()
+    wait_until(lambda: b"closed" in path.read_bytes() and not server.children())
+    assert start().wait() == 0
+
+
+@pytest.mark.slow
+def test_a_launcher_that_is_killed_while_it_asks_does_no_harm(server: psutil.Process, start: Start) -> None:
+    for sent in (b"", b"\n", b'\n{"module": "'):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(os.environ[ADDRESS])
+            if sent:
+                socket.send_fds(connection, [sent], [0, 1])
+    assert isinstance(forked := start(), ForkedProcess)
+    assert forked.wait() == 0
+    assert server.is_running()
+
+
+@pytest.mark.slow
+def test_where_the_server_is_killed_its_payload_counts_as_killed_and_the_next_starts_without_it(
+    output: io.BufferedRandom, start: Start
+) -> None:
+    before = set(psutil.Process().children())
+    with forked_payloads(threads=1):
+        (server,) = set(psutil.Process().children()) - before
+        lost = start(WAIT="1")
+        wait_until(lambda: b"said" in Path(output.name).read_bytes())
+        server.kill()
+        assert lost.wait() == -signal.SIGKILL  # and is tried again
+        wait_until(lambda: b"closed" in Path(output.name).read_bytes())
+        after = start(STATUS="3")
+        assert isinstance(after, subprocess.Popen)
+        assert after.wait() == 3
+
+
+def test_with_a_gpu_and_without_a_command_payloads_are_not_forked(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forking, "GPU_DEVICES", (sys.executable,))
+    monkeypatch.delenv(ADDRESS, raising=False)
+    with forked_payloads(threads=1):
+        payload = start(STATUS="5")
+        assert isinstance(payload, subprocess.Popen)
+        assert payload.wait() == 5
