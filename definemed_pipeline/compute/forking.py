@@ -24,7 +24,7 @@ from definemed_pipeline.compute import fork_server
 from definemed_pipeline.compute.environment import payload_environment
 
 ADDRESS = "DEFINEMED_FORK_SERVER"  # environment variable: the path of its socket
-GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd")
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, the same under Windows, AMD
 MOST_TOLD = 64  # bytes of a process id or an exit status
 
 
