@@ -97,7 +97,7 @@ def launch(side: str, payloads: int) -> None:
         multiprocessing.forkserver._forkserver._stop()  # and waited for, so that its time is counted
     else:
         with Path(os.devnull).open("wb") as output:
-            statuses = [start_payload(PAYLOAD, os.environ, output).wait() for _ in range(payloads)]
+            statuses = [start_payload([PAYLOAD], os.environ, output).wait() for _ in range(payloads)]
     sys.exit(any(statuses))
 
 

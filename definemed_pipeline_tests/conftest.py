@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
+import psutil
 import pytest
 
 from definemed_pipeline.artifacts.build import Draft, build
@@ -19,6 +20,7 @@ from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manif
 from definemed_pipeline.artifacts.sources import identify
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.compute.environment import payload_environment
+from definemed_pipeline.compute.forking import ADDRESS, forked_payloads
 from definemed_pipeline.settings import as_json, section_digest
 
 if TYPE_CHECKING:
@@ -48,6 +50,25 @@ def served_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Transfor
     with transformers_server(tmp_path_factory.mktemp("server")) as server:
         server.start()
         yield server
+
+
+@pytest.fixture(scope="session")
+def lasting_fork_server() -> Iterator[tuple[str, psutil.Process]]:
+    """Keep one fork server for all tests of this process that ask for it, so that it imports its libraries once: address and process."""
+    before = set(psutil.Process().children())
+    with forked_payloads(threads=1):
+        (server,) = set(psutil.Process().children()) - before
+        address = os.environ.pop(ADDRESS)
+        yield address, server
+        os.environ[ADDRESS] = address
+
+
+@pytest.fixture
+def fork_server(lasting_fork_server: tuple[str, psutil.Process], monkeypatch: pytest.MonkeyPatch) -> psutil.Process:
+    """Let this test's payloads be forked, as those of `definemed run` are."""
+    address, server = lasting_fork_server
+    monkeypatch.setenv(ADDRESS, address)
+    return server
 
 
 @pytest.fixture

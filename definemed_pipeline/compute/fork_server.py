@@ -23,16 +23,16 @@ LIBRARIES = ("torch", "transformers.trainer", "transformers.models.auto.modeling
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A module to run, its environment, and descriptors of its standard input and of its output, which takes errors too."""
+    """What would follow `python -m`, its environment, and descriptors of its standard input and of its output, which takes errors too."""
 
-    module: str
+    arguments: tuple[str, ...]
     environment: dict[str, str]
     streams: tuple[int, int]
 
     def send(self, connection: socket.socket) -> None:
         """Hand the request to the server: the descriptors, then a line of JSON."""
         socket.send_fds(connection, [b"\n"], self.streams)
-        connection.sendall(json.dumps({"module": self.module, "environment": self.environment}).encode() + b"\n")
+        connection.sendall(json.dumps({"arguments": self.arguments, "environment": self.environment}).encode() + b"\n")
 
     @classmethod
     def receive(cls, connection: socket.socket) -> "Request":
@@ -41,7 +41,8 @@ class Request:
         try:
             given, output = streams
             with connection.makefile("rb") as lines:
-                return cls(streams=(given, output), **json.loads(lines.readline()))
+                told = json.loads(lines.readline())
+            return cls(arguments=tuple(told["arguments"]), environment=told["environment"], streams=(given, output))
         except (OSError, ValueError):
             for stream in streams:
                 os.close(stream)
@@ -49,15 +50,17 @@ class Request:
 
     def run(self) -> None:
         """Do what `python -m` does, in this process."""
-        setproctitle(f"{sys.executable} -m {self.module}")  # before the environment, beside which the title lies in memory
+        setproctitle(
+            " ".join([sys.executable, "-m", *self.arguments])
+        )  # before the environment, beside which the title lies in memory
         given, output = self.streams
         for stream, number in ((given, 0), (output, 1), (output, 2)):
             os.dup2(stream, number)
         self.close()
         os.environ.clear()
         os.environ.update(self.environment)
-        sys.argv[:] = [self.module]
-        runpy.run_module(self.module, run_name="__main__", alter_sys=True)
+        sys.argv[:] = self.arguments
+        runpy.run_module(self.arguments[0], run_name="__main__", alter_sys=True)
 
     def close(self) -> None:
         for stream in self.streams:

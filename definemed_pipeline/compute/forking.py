@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -102,25 +102,28 @@ class ForkedProcess:
                 signal.pidfd_send_signal(self._process, number)
 
 
-def start_payload(module: str, environment: Mapping[str, str], output: IO[bytes]) -> "ForkedProcess | subprocess.Popen[bytes]":
-    """Run a module as `python -m` does: forked where this command has a fork server, else by an interpreter of its own.
+def start_payload(
+    arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]
+) -> "ForkedProcess | subprocess.Popen[bytes]":
+    """Do what `python -m` does with these arguments: forked where this command has a fork server, else by an interpreter of its own.
 
     Its standard input is a pipe that closes when this process ends.
     """
-    if ADDRESS in os.environ and (forked := _fork(os.environ[ADDRESS], module, environment, output)):
+    if ADDRESS in os.environ and (forked := _fork(os.environ[ADDRESS], arguments, environment, output)):
         return forked
     return subprocess.Popen(
-        [sys.executable, "-m", module], env=dict(environment), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+        [sys.executable, "-m", *arguments], env=dict(environment), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
     )
 
 
-def _fork(address: str, module: str, environment: Mapping[str, str], output: IO[bytes]) -> ForkedProcess | None:
+def _fork(address: str, arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> ForkedProcess | None:
     """Return None where the server was killed."""
     theirs, ours = os.pipe()
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(address)
-        fork_server.Request(module=module, environment=dict(environment), streams=(theirs, output.fileno())).send(connection)
+        streams = (theirs, output.fileno())
+        fork_server.Request(arguments=tuple(arguments), environment=dict(environment), streams=streams).send(connection)
         return ForkedProcess(connection, ours)
     except OSError:
         connection.close()

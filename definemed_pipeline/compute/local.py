@@ -48,7 +48,7 @@ class LocalCompute:
                 **payload_environment(self.threads),
                 DIES_WITH_PARENT: "1",  # which its standard input tells
             }
-            process = start_payload(module, environment, log)
+            process = start_payload([module], environment, log)
             try:
                 status = process.wait()
             finally:

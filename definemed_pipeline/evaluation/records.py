@@ -70,11 +70,11 @@ def _parquet_rows(source: Source) -> Iterator[tuple[str, Row]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Read as bytes: of a file of Python's, a thread of Arrow's may be about to let go while Python ends, which aborts the process.
     with open_source(source.location) as file:
         content = pa.BufferReader(file.read())
     try:
-        table = pq.read_table(content)
+        # By this thread alone: another might be about to let go of the bytes, which are Python's, while Python ends, and abort the process.
+        table = pq.ParquetFile(content, pre_buffer=False).read(use_threads=False)
     except pa.ArrowInvalid as error:
         raise UserError(f"{source.location} is no parquet file ({error}); correct the path in the recipe") from error
     for number, row in enumerate(table.to_pylist(), start=1):

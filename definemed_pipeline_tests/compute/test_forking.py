@@ -21,15 +21,6 @@ PATIENCE_SECONDS = 300
 Start = Callable[..., "ForkedProcess | subprocess.Popen[bytes]"]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[psutil.Process]:
-    """A fork server that all tests of this module use, in which the libraries are imported once."""
-    before = set(psutil.Process().children())
-    with forked_payloads(threads=1):
-        (server,) = set(psutil.Process().children()) - before
-        yield server
-
-
 @pytest.fixture
 def output(tmp_path: Path) -> Iterator[io.BufferedRandom]:
     with (tmp_path / "output").open("w+b") as file:
@@ -39,7 +30,7 @@ def output(tmp_path: Path) -> Iterator[io.BufferedRandom]:
 @pytest.fixture
 def start(output: io.BufferedRandom) -> Start:
     def start_telling(**environment: str) -> "ForkedProcess | subprocess.Popen[bytes]":
-        return start_payload(MODULE, {**os.environ, **environment}, output)
+        return start_payload([MODULE], {**os.environ, **environment}, output)
 
     return start_telling
 
@@ -58,7 +49,7 @@ def wait_until(fulfilled: Callable[[], object]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_a_forked_payload_is_what_an_interpreter_of_its_own_would_be_and_has_the_libraries_imported(
     start: Start, output: io.BufferedRandom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +68,7 @@ def test_a_forked_payload_is_what_an_interpreter_of_its_own_would_be_and_has_the
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_how_a_forked_payload_ends_is_told_as_it_is_of_a_child(start: Start) -> None:
     assert start(STATUS="64").wait() == 64
     waiting = start(WAIT="1")
@@ -93,12 +84,12 @@ def test_how_a_forked_payload_ends_is_told_as_it_is_of_a_child(start: Start) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("fork_server")
 def test_several_processes_of_a_command_have_payloads_at_work_at_once(start: Start, tmp_path: Path) -> None:
     here = start(WAIT="1")
     code = (
         "import os, sys; from definemed_pipeline.compute.forking import ForkedProcess, start_payload\n"
-        f"payload = start_payload({MODULE!r}, dict(os.environ), open({str(tmp_path / 'elsewhere')!r}, 'wb'))\n"
+        f"payload = start_payload([{MODULE!r}], dict(os.environ), open({str(tmp_path / 'elsewhere')!r}, 'wb'))\n"
         "assert isinstance(payload, ForkedProcess)\n"
         "sys.exit(payload.wait())"
     )
@@ -110,30 +101,32 @@ def test_several_processes_of_a_command_have_payloads_at_work_at_once(start: Sta
 
 
 @pytest.mark.slow
-def test_a_payload_ends_with_its_launcher_and_the_server_goes_on(server: psutil.Process, start: Start, tmp_path: Path) -> None:
+def test_a_payload_ends_with_its_launcher_and_the_server_goes_on(
+    fork_server: psutil.Process, start: Start, tmp_path: Path
+) -> None:
     path = tmp_path / "elsewhere"
     code = (
         "import os; from definemed_pipeline.compute.forking import start_payload\n"
-        f"start_payload({MODULE!r}, {{**os.environ, 'WAIT': '1'}}, open({str(path)!r}, 'wb')).wait()"
+        f"start_payload([{MODULE!r}], {{**os.environ, 'WAIT': '1'}}, open({str(path)!r}, 'wb')).wait()"
     )
     launcher = subprocess.Popen([sys.executable, "-c", code])
     wait_until(lambda: path.exists() and b"said" in path.read_bytes())
     launcher.kill()
     launcher.wait()
-    wait_until(lambda: b"closed" in path.read_bytes() and not server.children())
+    wait_until(lambda: b"closed" in path.read_bytes() and not fork_server.children())
     assert start().wait() == 0
 
 
 @pytest.mark.slow
-def test_a_launcher_that_is_killed_while_it_asks_does_no_harm(server: psutil.Process, start: Start) -> None:
-    for sent in (b"", b"\n", b'\n{"module": "'):
+def test_a_launcher_that_is_killed_while_it_asks_does_no_harm(fork_server: psutil.Process, start: Start) -> None:
+    for sent in (b"", b"\n", b'\n{"arguments": ["'):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(os.environ[ADDRESS])
             if sent:
                 socket.send_fds(connection, [sent], [0, 1])
     assert isinstance(forked := start(), ForkedProcess)
     assert forked.wait() == 0
-    assert server.is_running()
+    assert fork_server.is_running()
 
 
 @pytest.mark.slow
@@ -141,7 +134,7 @@ def test_where_the_server_is_killed_its_payload_counts_as_killed_and_the_next_st
     output: io.BufferedRandom, start: Start
 ) -> None:
     before = set(psutil.Process().children())
-    with forked_payloads(threads=1):
+    with forked_payloads(threads=1):  # its own, to kill it
         (server,) = set(psutil.Process().children()) - before
         lost = start(WAIT="1")
         wait_until(lambda: b"said" in Path(output.name).read_bytes())

@@ -2,8 +2,7 @@
 
 import json
 import random
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from definemed_pipeline.corpus.classifier.train_classifier import train_classifi
 from definemed_pipeline.payload import Spec
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact
 from definemed_pipeline_tests.corpus.shard_files import documents
+from definemed_pipeline_tests.payload_process import PayloadProcess
 
 MEDICAL = [
     "Lungenentzündung",
@@ -122,24 +122,23 @@ def certified(store: Store, section: CascadeCertificateSettings = CERTIFICATE) -
     return build_artifact(store, "cascade_certificate", certify_cascade, section, inputs=inputs)
 
 
-def start_payload(store: Store, module: str, identity: Identity, folder: Path, **changes: Any) -> subprocess.Popen[str]:
-    """Start a payload's process by hand, as a person would with `--spec`."""
+def start_payload(store: Store, module: str, identity: Identity, folder: Path, **changes: Any) -> PayloadProcess:
+    """Start a payload's process by hand."""
     spec = Spec(
         lake=store.url, scratch=str(store.scratch), recipe=RECIPE, run_id="test", force=False, identities=(identity,)
     ).to_json()
     file = folder / "spec.json"
     file.write_text(json.dumps({**spec, **changes}), "utf-8")
-    command = [sys.executable, "-m", f"definemed_pipeline.corpus.classifier.{module}", "--spec", str(file)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return PayloadProcess(f"definemed_pipeline.corpus.classifier.{module}", file)
 
 
-def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+def kill_when(process: PayloadProcess, happened: Callable[[], bool]) -> None:
     """Send SIGKILL as soon as something happened; fail where the process ended before."""
     while not happened():
-        assert process.poll() is None, process.communicate()
+        assert process.is_running, process.said
         time.sleep(0.01)
     process.kill()
-    process.communicate()
+    assert process.status() == -signal.SIGKILL
 
 
 def checkpoints(store: Store, identity: Identity) -> Path:

@@ -2,13 +2,10 @@
 
 import functools
 import json
-import os
 import random
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,9 +24,10 @@ from definemed_pipeline.training.pretrain import pretrain
 from definemed_pipeline.training.processes import run_training
 from definemed_pipeline.training.settings import CptCheckpointsSettings, TrainingExecutionSettings
 from definemed_pipeline_tests.conftest import RECIPE, build_artifact, identity_of
+from definemed_pipeline_tests.payload_process import PayloadProcess
 from definemed_pipeline_tests.training.micro_training import training_job, write_base, write_corpus
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume"), pytest.mark.usefixtures("fork_server")]
 EPOCH = 68  # steps
 
 
@@ -39,8 +37,8 @@ class Payload:
     def __init__(self, store: Store, module: str, identity: Identity, execution: Mapping[str, Any]) -> None:
         self.store, self.module, self.identity, self.execution = store, module, identity, execution
 
-    def command(self, scratch: Path) -> list[str]:
-        """Return what starts the payload on a machine with this scratch folder."""
+    def spec(self, scratch: Path) -> Path:
+        """Write what the payload is to do on a machine with this scratch folder."""
         scratch.mkdir(parents=True, exist_ok=True)
         contents = Spec(
             lake=self.store.url,
@@ -53,7 +51,7 @@ class Payload:
         )
         spec = scratch / f"{self.identity.version}.json"
         spec.write_text(json.dumps(contents.to_json()))
-        return [sys.executable, "-m", f"definemed_pipeline.training.{self.module}", "--spec", str(spec)]
+        return spec
 
     @property
     def checkpoints(self) -> Path:
@@ -62,13 +60,12 @@ class Payload:
     def newest_sealed_step(self) -> int:
         return max((int(path.parent.name.split("-")[1]) for path in self.checkpoints.glob("checkpoint-*/seal.json")), default=0)
 
-    def start(self, scratch: Path | None = None, **environment: str) -> "subprocess.Popen[str]":
-        command = self.command(scratch or self.store.scratch)
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
+    def start(self, scratch: Path | None = None, **environment: str) -> PayloadProcess:
+        return PayloadProcess(
+            f"definemed_pipeline.training.{self.module}", self.spec(scratch or self.store.scratch), **environment
         )
 
-    def start_nodes(self, *, one_scratch: bool) -> "list[subprocess.Popen[str]]":
+    def start_nodes(self, *, one_scratch: bool) -> list[PayloadProcess]:
         """Start the payload as two nodes, as an indexed Job does; they share the lake, and scratch or not."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -81,20 +78,19 @@ class Payload:
         """Send a signal once a checkpoint of that step or a later one is there; return what the process said."""
         process = self.start()
         while self.newest_sealed_step() < step:
-            assert process.poll() is None, f"the payload ended before it could be stopped: {process.communicate()[0]}"
+            assert process.is_running, f"the payload ended before it could be stopped: {process.said}"
             time.sleep(0.005)
-        process.send_signal(number)
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: MAY_RETRY}[number], said
+        stop, status = {signal.SIGKILL: (process.kill, -signal.SIGKILL), signal.SIGTERM: (process.terminate, MAY_RETRY)}[number]
+        stop()
+        assert process.status() == status, process.said
         assert self.store.manifest(self.identity.asset, self.identity.partition, self.identity.version) is None
-        return said
+        return process.said
 
     def run_to_the_end(self) -> str:
         """Return what was said."""
         process = self.start()
-        said, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, said
-        return said
+        assert process.status() == 0, process.said
+        return process.said
 
     def manifest(self) -> Manifest:
         manifest = self.store.manifest(self.identity.asset, self.identity.partition, self.identity.version)
@@ -244,11 +240,11 @@ def test_two_nodes_that_meet_in_a_remote_lake_go_on_after_one_of_them_was_stoppe
     payload = training.payload(bucket)
     nodes = payload.start_nodes(one_scratch=False)
     while not payload.newest_sealed_step():
-        assert [node.poll() for node in nodes] == [None, None], [node.communicate()[0] for node in nodes]
+        assert all(node.is_running for node in nodes), [node.said for node in nodes]
         time.sleep(0.01)
-    nodes[1].send_signal(signal.SIGTERM)  # the first one notices
-    said = [node.communicate(timeout=120)[0] for node in nodes]
-    assert nodes[0].returncode == MAY_RETRY, said
+    nodes[1].terminate()  # the first one notices
+    first, _ = [node.status() for node in nodes]
+    assert first == MAY_RETRY, [node.said for node in nodes]
     assert payload.store.manifest("cpt_checkpoints", "micro", payload.identity.version) is None
     assert "going on from checkpoint-" in run_nodes_to_the_end(payload, one_scratch=False)[0]
     assert payload.files() == undisturbed(2).files()
@@ -257,9 +253,8 @@ def test_two_nodes_that_meet_in_a_remote_lake_go_on_after_one_of_them_was_stoppe
 def run_nodes_to_the_end(payload: Payload, *, one_scratch: bool) -> list[str]:
     """Return what each node said."""
     nodes = payload.start_nodes(one_scratch=one_scratch)
-    said = [node.communicate(timeout=300)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
-    return said
+    assert [node.status() for node in nodes] == [0, 0], [node.said for node in nodes]
+    return [node.said for node in nodes]
 
 
 def test_what_a_user_can_cure_is_told_by_one_of_many_processes_too(tmp_path) -> None:

@@ -214,6 +214,7 @@ def test_a_target_that_no_sample_can_show_is_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fork_server")
 def test_a_killed_certification_goes_on_to_the_same_bytes(lake: tuple[Store, Manifest], tmp_path: Path) -> None:
     expected = contents(lake[0].folder(lake[1]))
     store = Store(str(tmp_path / "lake"))
@@ -221,7 +222,6 @@ def test_a_killed_certification_goes_on_to_the_same_bytes(lake: tuple[Store, Man
     finished: Callable[[], bool] = lambda: any(checkpoints(store, identity).glob("row_groups_*.parquet"))  # noqa: E731
     kill_when(start_payload(store, "certificate", identity, tmp_path), finished)
     process = start_payload(store, "certificate", identity, tmp_path)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert "going on after" in output
+    assert process.status() == 0, process.said
+    assert "going on after" in process.said
     assert contents(store.folder(store.require("test", "cascade_certificate"))) == expected

@@ -136,6 +136,7 @@ def test_finished_row_groups_are_not_scored_again(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fork_server")
 def test_a_killed_process_leaves_off_and_its_successor_ends_with_the_same_bytes(
     classifier: tuple[Store, list[Manifest]], tmp_path: Path
 ) -> None:
@@ -147,15 +148,15 @@ def test_a_killed_process_leaves_off_and_its_successor_ends_with_the_same_bytes(
     assert 10 <= len(list(finished.glob("*.parquet"))) < 120
     assert store.manifest("classifier_scores", shard.partition, identity.version) is None
     process = start_payload(store, "score", identity, tmp_path)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert "going on after" in output
+    assert process.status() == 0, process.said
+    assert "going on after" in process.said
     resumed = contents(store.folder(store.require("test", "classifier_scores", shard.partition)))
     _, uninterrupted = scored(classifier, shard, force=True)
     assert contents(store.folder(uninterrupted)) == resumed
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fork_server")
 def test_of_two_shards_in_one_payload_a_kill_costs_the_second_only_what_was_in_the_making(
     classifier: tuple[Store, list[Manifest]], tmp_path: Path
 ) -> None:
@@ -170,10 +171,9 @@ def test_of_two_shards_in_one_payload_a_kill_costs_the_second_only_what_was_in_t
     published = store.manifest("classifier_scores", first.partition, first.version)
     assert published is not None
     process = start_payload(store, "score", first, tmp_path, **both)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert "reused classifier_scores" in output
-    assert "going on after" in output
+    assert process.status() == 0, process.said
+    assert "reused classifier_scores" in process.said
+    assert "going on after" in process.said
     resumed = [contents(store.folder(store.require("test", "classifier_scores", shard.partition))) for shard in shards]
     assert resumed == [contents(store.folder(scored(classifier, shard, force=True)[1])) for shard in shards]
 
@@ -186,9 +186,8 @@ def test_a_spec_that_does_not_fit_ends_with_status_64(classifier: tuple[Store, l
     wrong = dataclasses.replace(identity, settings={"batch_tokens": 0})
     for name, change in ((identity, {"lakes": "x"}), (wrong, {})):
         process = start_payload(store, "score", name, tmp_path, **change)
-        _, errors = process.communicate()
-        assert process.returncode == 64, errors
-        assert "Traceback" not in errors
+        assert process.status() == 64, process.said
+        assert "Traceback" not in process.said
 
 
 def test_stage_2_and_its_libraries_are_not_loaded_before_a_document_gets_there() -> None:

@@ -104,6 +104,7 @@ def test_training_again_gives_the_same_bytes(lake: tuple[Store, Manifest], tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fork_server")
 def test_a_killed_training_ends_with_the_same_bytes(lake: tuple[Store, Manifest], tmp_path: Path) -> None:
     expected = lake[0].folder(lake[1])
     store = Store(str(tmp_path / "lake"))
@@ -112,8 +113,7 @@ def test_a_killed_training_ends_with_the_same_bytes(lake: tuple[Store, Manifest]
     kill_when(start_payload(store, "train_classifier", identity, tmp_path), state.exists)
     assert store.manifest("medical_classifier", "_", identity.version) is None
     process = start_payload(store, "train_classifier", identity, tmp_path)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    assert process.status() == 0, process.said
     manifest = store.require("test", "medical_classifier")
     assert contents(store.folder(manifest)) == contents(expected)
 
@@ -127,10 +127,9 @@ def test_settings_that_do_not_fit_end_with_status_64(tmp_path: Path, key: str, v
     identity = identity_of("medical_classifier", MICRO, inputs=[annotated(store)])
     identity = dataclasses.replace(identity, settings={**identity.settings, key: value})
     process = start_payload(store, "train_classifier", identity, tmp_path)
-    _, errors = process.communicate()
-    assert process.returncode == 64
-    assert said in errors
-    assert "Traceback" not in errors
+    assert process.status() == 64
+    assert said in process.said
+    assert "Traceback" not in process.said
 
 
 @pytest.mark.parametrize(("positives", "negatives", "said"), [(19, 60, "19 different positive"), (60, 0, "0 different negative")])
