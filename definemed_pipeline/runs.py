@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -244,6 +245,12 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
+@cache
+def _instance() -> dg.DagsterInstance:
+    """Return the instance that a worker uses for all of its runs: each that is opened checks the databases' versions anew."""
+    return dg.DagsterInstance.get()
+
+
 def _execute_run(run: PlannedRun, run_id: str, force: bool) -> list[Event]:
     """Execute one run in this worker process and return its failures."""
     from definemed_pipeline.definitions import defs
@@ -254,15 +261,14 @@ def _execute_run(run: PlannedRun, run_id: str, force: bool) -> list[Event]:
     job = defs.resolve_implicit_job_def_def_for_assets(keys)
     assert job is not None
     several = range_tags(run.partitions) if len(run.partitions) > 1 else {}
-    with dg.DagsterInstance.get() as instance:
-        result = job.execute_in_process(
-            instance=instance,
-            asset_selection=keys,
-            partition_key=run.partitions[0] if len(run.partitions) == 1 else None,
-            run_id=run_id,
-            tags={**several, **({FORCE_TAG: "true"} if force else {})},
-            raise_on_error=False,
-        )
+    result = job.execute_in_process(
+        instance=_instance(),
+        asset_selection=keys,
+        partition_key=run.partitions[0] if len(run.partitions) == 1 else None,
+        run_id=run_id,
+        tags={**several, **({FORCE_TAG: "true"} if force else {})},
+        raise_on_error=False,
+    )
     return [_failure(run, event) for event in result.all_events if event.is_step_failure]
 
 
