@@ -50,9 +50,8 @@ class Request:
 
     def run(self) -> None:
         """Do what `python -m` does, in this process."""
-        setproctitle(
-            " ".join([sys.executable, "-m", *self.arguments])
-        )  # before the environment, beside which the title lies in memory
+        title = " ".join([sys.executable, "-m", *self.arguments])
+        setproctitle(title)  # before the environment is changed, beside which it lies in memory
         given, output = self.streams
         for stream, number in ((given, 0), (output, 1), (output, 2)):
             os.dup2(stream, number)

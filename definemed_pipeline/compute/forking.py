@@ -25,17 +25,18 @@ from definemed_pipeline.compute.environment import payload_environment
 
 ADDRESS = "DEFINEMED_FORK_SERVER"  # environment variable: the path of its socket
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, the same under Windows, AMD
+LONGEST_ADDRESS = 107  # bytes of a Unix socket's path
 MOST_TOLD = 64  # bytes of a process id or an exit status
 
 
 @contextlib.contextmanager
 def forked_payloads(threads: int) -> Iterator[None]:
     """Keep a fork server for this process and those it starts. Where payloads cannot be forked, do nothing."""
-    if not hasattr(os, "pidfd_open") or any(Path(device).exists() for device in GPU_DEVICES):
-        yield
-        return
     with tempfile.TemporaryDirectory(prefix="definemed-") as folder:
         address = str(Path(folder) / "fork-server")
+        if not _can_serve(address):
+            yield
+            return
         with socket.socket(socket.AF_UNIX) as listener:  # open in the server alone, so that nobody waits for one that was killed
             listener.bind(address)
             listener.listen()
@@ -53,6 +54,11 @@ def forked_payloads(threads: int) -> Iterator[None]:
         finally:
             del os.environ[ADDRESS]
             server.communicate()
+
+
+def _can_serve(address: str) -> bool:
+    on_gpu = any(Path(device).exists() for device in GPU_DEVICES)
+    return hasattr(os, "pidfd_open") and not on_gpu and len(os.fsencode(address)) <= LONGEST_ADDRESS
 
 
 class ForkedProcess:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,9 +147,21 @@ def test_where_the_server_is_killed_its_payload_counts_as_killed_and_the_next_st
         assert after.wait() == 3
 
 
-def test_with_a_gpu_and_without_a_command_payloads_are_not_forked(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def have_a_gpu(monkeypatch: pytest.MonkeyPatch, _: Path) -> None:
     monkeypatch.setattr(forking, "GPU_DEVICES", (sys.executable,))
-    monkeypatch.delenv(ADDRESS, raising=False)
+
+
+def have_a_long_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+
+@pytest.mark.parametrize("hinder", [have_a_gpu, have_a_long_temporary_folder])
+def test_where_payloads_cannot_be_forked_they_start_as_interpreters(
+    hinder: Callable[[pytest.MonkeyPatch, Path], None], start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hinder(monkeypatch, tmp_path)
     with forked_payloads(threads=1):
         payload = start(STATUS="5")
         assert isinstance(payload, subprocess.Popen)
