@@ -6,6 +6,7 @@ Who prints one can say where it comes from, and whoever reads the print can look
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,23 +156,47 @@ def trace(value: Any, place: Place) -> Any:
     return _leaf(value, place)
 
 
-def look_up(folder: Path, file: str, key: str) -> Any:
-    """Return what stands at a place, as plain values. Raise LookupError where there is nothing, or more than one row."""
-    if key == WHOLE:
-        return (folder / file).read_text("utf-8")
-    if not file.endswith(".parquet"):
-        return _pointed(_parsed(folder / file), key)
-    column, _, found = key.partition("?")
-    wanted = [pl.col(name).cast(pl.String) == value for name, value in parse_qsl(found, keep_blank_values=True)]
-    values = pl.scan_parquet(folder / file).filter(wanted).select(unquote(column)).collect().to_series()
-    if len(values) != 1:
-        raise LookupError(f"{file}: {len(values)} rows have {found}")
-    return values[0]
+class PlaceReader:
+    """Finds values by their places. Each file is read once: a reader is for one look at files that stay as they are."""
+
+    def __init__(self) -> None:
+        self._documents: dict[Path, Any] = {}
+        self._tables: dict[Path, pl.DataFrame] = {}
+        self._rows: dict[tuple[Path, tuple[str, ...]], dict[tuple[str, ...], list[int]]] = {}
+
+    def look_up(self, folder: Path, file: str, key: str) -> Any:
+        """Return what stands at a place, as plain values. Raise LookupError where there is nothing, or more than one row."""
+        path = folder / file
+        if key == WHOLE:
+            return path.read_text("utf-8")
+        if not file.endswith(".parquet"):
+            if path not in self._documents:
+                self._documents[path] = _parsed(path)
+            return point_into(self._documents[path], key)
+        column, _, found = key.partition("?")
+        wanted = dict(parse_qsl(found, keep_blank_values=True))
+        rows = self._rows_by(path, tuple(wanted)).get(tuple(wanted.values()), [])
+        if len(rows) != 1:
+            raise LookupError(f"{file}: {len(rows)} rows have {found}")
+        return self._tables[path].item(rows[0], unquote(column))
+
+    def _rows_by(self, path: Path, key: tuple[str, ...]) -> dict[tuple[str, ...], list[int]]:
+        """Return the positions of a table's rows by the values of its key columns, as texts."""
+        if path not in self._tables:
+            self._tables[path] = pl.read_parquet(path)
+        if (path, key) not in self._rows:
+            rows = self._rows[path, key] = defaultdict(list)
+            for position, values in enumerate(self._tables[path].select(pl.col(key).cast(pl.String)).iter_rows()):
+                rows[values].append(position)
+        return self._rows[path, key]
 
 
-def point_into(manifest: Manifest, key: str) -> Any:
-    """Return what stands at a place of a manifest, as a plain value. Raise LookupError where there is nothing."""
-    return _pointed(plain(manifest), key)
+def point_into(value: Any, key: str) -> Any:
+    """Return what stands at a JSON pointer's place. Raise LookupError where there is nothing."""
+    for step in key.split("/")[1:]:
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        value = value[int(name)] if isinstance(value, list) else value[name]
+    return value
 
 
 def plain(manifest: Manifest) -> Any:
@@ -248,10 +273,3 @@ def _at(place: Place, key: str) -> Place:
 def _step(name: str) -> str:
     """Write one step of a JSON pointer; what is no plain character is percent-encoded, so that a key has no blanks."""
     return quote(name.replace("~", "~0").replace("/", "~1"), safe="~")
-
-
-def _pointed(value: Any, key: str) -> Any:
-    for step in key.split("/")[1:]:
-        name = unquote(step).replace("~1", "/").replace("~0", "~")
-        value = value[int(name)] if isinstance(value, list) else value[name]
-    return value

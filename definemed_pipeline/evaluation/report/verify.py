@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store, sha256_of
 from definemed_pipeline.evaluation.report.marking import displayed
-from definemed_pipeline.evaluation.report.tracing import MANIFEST, calculate, look_up, point_into
+from definemed_pipeline.evaluation.report.tracing import MANIFEST, PlaceReader, calculate, plain, point_into
 
 # A number that is part of no name, version or key.
 NUMBER = re.compile(r"(?<![\w.,/-])\d(?:[\d.,]*\d)?(?![\w-])")
@@ -22,6 +23,10 @@ BLOCKS = "ancestor::*[self::p or self::table or self::figure or self::article or
 class _Cited:
     manifest: Manifest
     file: str
+
+    @cached_property
+    def manifest_values(self) -> Any:
+        return plain(self.manifest)
 
 
 def contradictions(page: str, store: Store, report: Manifest) -> list[str]:
@@ -40,12 +45,12 @@ def contradictions(page: str, store: Store, report: Manifest) -> list[str]:
             files[number] = _cited(row, store, report)
         except LookupError as error:
             found.append(f"file {number}: {error.args[0]}")
-    shown = tree.xpath("//*[@data-from]")
+    shown, reader = tree.xpath("//*[@data-from]"), PlaceReader()
     for element in shown:
         if missing := [number for number in element.get("data-from").split() if number not in files]:
             found.append(f"{_said(element)}: file {', '.join(missing)} is not to be had")
         else:
-            found.extend(_faults(element, files, store))
+            found.extend(_faults(element, files, store, reader))
     found.extend(f"{text.strip()!r}: {number} has no place" for text, number in _untraced(tree))
     return found
 
@@ -66,11 +71,11 @@ def _cited(row: Any, store: Store, report: Manifest) -> _Cited:
     return _Cited(manifest=manifest, file=file)
 
 
-def _faults(element: Any, files: dict[str, _Cited], store: Store) -> Iterator[str]:
+def _faults(element: Any, files: dict[str, _Cited], store: Store, reader: PlaceReader) -> Iterator[str]:
     """Look an element's value up again, and see that its block links to the files."""
     numbers, keys = element.get("data-from").split(), element.get("data-at").split()
     try:
-        values = [_value(files[number], key, store) for number, key in zip(numbers, keys, strict=True)]
+        values = [_value(files[number], key, store, reader) for number, key in zip(numbers, keys, strict=True)]
     except LookupError as error:
         yield f"{_said(element)}: {error}"
         return
@@ -90,10 +95,10 @@ def _faults(element: Any, files: dict[str, _Cited], store: Store) -> Iterator[st
             yield f"{_said(element)}: nothing beside it links to file {number}"
 
 
-def _value(cited: _Cited, key: str, store: Store) -> Any:
+def _value(cited: _Cited, key: str, store: Store, reader: PlaceReader) -> Any:
     if cited.file == MANIFEST:
-        return point_into(cited.manifest, key)
-    return look_up(store.folder(cited.manifest), cited.file, key)
+        return point_into(cited.manifest_values, key)
+    return reader.look_up(store.folder(cited.manifest), cited.file, key)
 
 
 def _untraced(tree: Any) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from definemed_pipeline.evaluation.report.tracing import Place, Traced, TracedFiles, TracedText, calculate, look_up
+from definemed_pipeline.evaluation.report.tracing import Place, PlaceReader, Traced, TracedFiles, TracedText, calculate
 
 # Measured values; what is too small to divide by is none.
 NUMBERS = st.one_of(st.just(0.0), st.floats(1e-3, 1e6), st.floats(-1e6, -1e-3))
@@ -71,19 +71,22 @@ def test_what_was_read_is_found_again_under_its_key(files: TracedFiles, tmp_path
     document = files.document("a", "f.json")
     number, word = document["a/b ~c"][0]["x"], document["a/b ~c"][1]
     assert (number.places[0].key, word.place.key) == ("/a~1b%20~0c/0/x", "/a~1b%20~0c/1")
-    assert look_up(tmp_path, "f.json", number.places[0].key) == 1
-    assert look_up(tmp_path, "f.json", word.place.key) == "wort"
+    assert PlaceReader().look_up(tmp_path, "f.json", number.places[0].key) == 1
+    assert PlaceReader().look_up(tmp_path, "f.json", word.place.key) == "wort"
     assert document["a/b ~c"][0]["y"] is document["nan"] is None
     assert document["a/b ~c"][0]["ok"] is True
-    assert look_up(tmp_path, "g.yaml", files.text("a", "g.yaml").place.key) == files.text("a", "g.yaml") == "t: 0.5\n"
-    assert look_up(tmp_path, "g.yaml", files.document("a", "g.yaml")["t"].places[0].key) == 0.5
+    assert (
+        PlaceReader().look_up(tmp_path, "g.yaml", files.text("a", "g.yaml").place.key) == files.text("a", "g.yaml") == "t: 0.5\n"
+    )
+    assert PlaceReader().look_up(tmp_path, "g.yaml", files.document("a", "g.yaml")["t"].places[0].key) == 0.5
 
 
 def test_every_cell_of_a_table_is_found_again(files: TracedFiles, tmp_path: Path) -> None:
+    reader = PlaceReader()
     for row in files.rows("a", "t.parquet", key=("model", "number")):
-        assert look_up(tmp_path, "t.parquet", row["rate"].places[0].key) == row["rate"]
+        assert reader.look_up(tmp_path, "t.parquet", row["rate"].places[0].key) == row["rate"]
         assert isinstance(row["text"], TracedText)
-        assert look_up(tmp_path, "t.parquet", row["text"].place.key) == row["text"]
+        assert reader.look_up(tmp_path, "t.parquet", row["text"].place.key) == row["text"]
         assert " " not in row["rate"].places[0].key
 
 
@@ -95,6 +98,6 @@ def test_rows_that_a_key_does_not_tell_apart_are_refused(files: TracedFiles) -> 
 
 def test_a_place_with_nothing_in_it_is_an_error(files: TracedFiles, tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="0 rows"):
-        look_up(tmp_path, "t.parquet", "rate?model=nobody&number=1")
+        PlaceReader().look_up(tmp_path, "t.parquet", "rate?model=nobody&number=1")
     with pytest.raises(LookupError):
-        look_up(tmp_path, "f.json", "/nothing")
+        PlaceReader().look_up(tmp_path, "f.json", "/nothing")
