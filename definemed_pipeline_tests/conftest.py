@@ -8,6 +8,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,19 @@ def served_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Transfor
         yield server
 
 
-@pytest.fixture(scope="session")
-def lasting_fork_server() -> Iterator[tuple[str, psutil.Process]]:
-    """Keep one fork server for all tests of this process that ask for it, so that it imports its libraries once: address and process."""
+@contextmanager
+def running_fork_server() -> Iterator[psutil.Process]:
+    """Let payloads be forked, and yield the server's process."""
     before = set(psutil.Process().children())
     with forked_payloads(threads=1):
         (server,) = set(psutil.Process().children()) - before
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lasting_fork_server() -> Iterator[tuple[str, psutil.Process]]:
+    """Keep one fork server for all tests of this process that ask for it, so that it imports its libraries once: address and process."""
+    with running_fork_server() as server:
         address = os.environ.pop(ADDRESS)
         yield address, server
         os.environ[ADDRESS] = address

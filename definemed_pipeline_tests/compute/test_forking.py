@@ -16,6 +16,7 @@ import pytest
 
 from definemed_pipeline.compute import forking
 from definemed_pipeline.compute.forking import ADDRESS, ForkedProcess, forked_payloads, start_payload
+from definemed_pipeline_tests.conftest import running_fork_server
 
 MODULE = "definemed_pipeline_tests.compute.telling"
 PATIENCE_SECONDS = 300
@@ -134,9 +135,7 @@ def test_a_launcher_that_is_killed_while_it_asks_does_no_harm(fork_server: psuti
 def test_where_the_server_is_killed_its_payload_counts_as_killed_and_the_next_starts_without_it(
     output: io.BufferedRandom, start: Start
 ) -> None:
-    before = set(psutil.Process().children())
-    with forked_payloads(threads=1):  # its own, to kill it
-        (server,) = set(psutil.Process().children()) - before
+    with running_fork_server() as server:  # its own, to kill it
         lost = start(WAIT="1")
         wait_until(lambda: b"said" in Path(output.name).read_bytes())
         server.kill()

@@ -82,7 +82,7 @@ class Payload:
             time.sleep(0.005)
         stop, status = {signal.SIGKILL: (process.kill, -signal.SIGKILL), signal.SIGTERM: (process.terminate, MAY_RETRY)}[number]
         stop()
-        assert process.status() == status, process.said
+        assert process.status(seconds=300) == status, process.said
         assert self.store.manifest(self.identity.asset, self.identity.partition, self.identity.version) is None
         return process.said
 
@@ -243,7 +243,7 @@ def test_two_nodes_that_meet_in_a_remote_lake_go_on_after_one_of_them_was_stoppe
         assert all(node.is_running for node in nodes), [node.said for node in nodes]
         time.sleep(0.01)
     nodes[1].terminate()  # the first one notices
-    first, _ = [node.status() for node in nodes]
+    first, _ = [node.status(seconds=120) for node in nodes]
     assert first == MAY_RETRY, [node.said for node in nodes]
     assert payload.store.manifest("cpt_checkpoints", "micro", payload.identity.version) is None
     assert "going on from checkpoint-" in run_nodes_to_the_end(payload, one_scratch=False)[0]
@@ -253,7 +253,7 @@ def test_two_nodes_that_meet_in_a_remote_lake_go_on_after_one_of_them_was_stoppe
 def run_nodes_to_the_end(payload: Payload, *, one_scratch: bool) -> list[str]:
     """Return what each node said."""
     nodes = payload.start_nodes(one_scratch=one_scratch)
-    assert [node.status() for node in nodes] == [0, 0], [node.said for node in nodes]
+    assert [node.status(seconds=300) for node in nodes] == [0, 0], [node.said for node in nodes]
     return [node.said for node in nodes]
 
 

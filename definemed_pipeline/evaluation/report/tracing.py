@@ -174,8 +174,8 @@ class PlaceReader:
                 self._documents[path] = _parsed(path)
             return point_into(self._documents[path], key)
         column, _, found = key.partition("?")
-        wanted = dict(parse_qsl(found, keep_blank_values=True))
-        rows = self._rows_by(path, tuple(wanted)).get(tuple(wanted.values()), [])
+        wanted = parse_qsl(found, keep_blank_values=True)
+        rows = self._rows_by(path, tuple(name for name, _ in wanted)).get(tuple(value for _, value in wanted), [])
         if len(rows) != 1:
             raise LookupError(f"{file}: {len(rows)} rows have {found}")
         return self._tables[path].item(rows[0], unquote(column))
