@@ -26,7 +26,7 @@ from processes import commit
 
 from definemed_pipeline.compute.environment import payload_environment
 from definemed_pipeline.compute.fork_server import LIBRARIES
-from definemed_pipeline.compute.forking import forked_payloads, start_payload
+from definemed_pipeline.compute.forking import ADDRESS, forked_payloads, start_payload
 
 PAYLOAD = "definemed_pipeline.training.trainer"  # imports torch, transformers' Trainer, accelerate, peft, and does nothing
 SIDES = ("interpreter", "ours", "multiprocessing")
@@ -43,6 +43,7 @@ def main() -> None:
     if arguments.launch:
         launch(arguments.launch, arguments.payloads)
         return
+    os.environ.pop(ADDRESS, None)  # of a command that started this one
     turns = [{side: turn(side, arguments.launchers, arguments.payloads) for side in SIDES} for _ in range(arguments.rounds)]
     middle = {
         side: {unit: round(statistics.median(one[side][unit] for one in turns), 2) for unit in ("seconds", "processor_seconds")}

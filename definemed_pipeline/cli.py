@@ -15,6 +15,8 @@ from rich.tree import Tree
 from definemed_pipeline.errors import UserError
 
 if TYPE_CHECKING:  # imported where they are used, so that `definemed --help` answers at once
+    from concurrent.futures import Executor
+
     from duckdb import DuckDBPyRelation
 
     from definemed_pipeline.artifacts.lineage import Lineage
@@ -272,15 +274,16 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
     from definemed_pipeline.artifacts.store import Store
     from definemed_pipeline.compute.backends import payloads_for
     from definemed_pipeline.recipe import load_recipe
+    from definemed_pipeline.runs import worker_processes
 
     started = time.monotonic()
     recipe = load_recipe(recipe_name)
-    store = Store(_lake_url(lake))
-    store.check_writable()  # so that it is told before any work starts
-    _choose(recipe_name, store.url)
-    plan = _plan(store, recipe, select, partition)
-    with payloads_for(recipe.compute):
-        fine = _follow(plan, recipe.compute.concurrency, force=force, started=started)
+    _choose(recipe_name, _lake_url(lake))
+    with payloads_for(recipe.compute), worker_processes(recipe.compute.concurrency) as workers:  # before a thread is started
+        store = Store(os.environ["DEFINEMED_LAKE"])
+        store.check_writable()  # so that it is told before any work starts
+        plan = _plan(store, recipe, select, partition)
+        fine = _follow(plan, workers, recipe.compute.concurrency, force=force, started=started)
     if not fine:
         errors.print(
             "\n[red]The run failed.[/] What was completed is kept: cure the cause above and run the command again. --debug shows tracebacks."
@@ -296,11 +299,12 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
 
 
 def _choose(recipe_name: str, lake: str) -> None:
-    """Tell this process and its workers which recipe and lake they serve."""
+    """Tell this process and its workers which recipe and lake they serve, in which Dagster instance (`.dagster/` unless DAGSTER_HOME is set)."""
     from definemed_pipeline.recipe import ENVIRONMENT_VARIABLE
 
     os.environ[ENVIRONMENT_VARIABLE] = str(Path(recipe_name).resolve()) if Path(recipe_name).is_file() else recipe_name
     os.environ["DEFINEMED_LAKE"] = lake
+    os.environ.setdefault("DAGSTER_HOME", str(Path.cwd() / ".dagster"))
 
 
 def _plan(store: "Store", recipe: "Recipe", select: list[str], partition: str | None) -> "list[PlannedRun]":
@@ -323,13 +327,13 @@ def _plan(store: "Store", recipe: "Recipe", select: list[str], partition: str | 
     return plan
 
 
-def _follow(plan: "list[PlannedRun]", concurrency: int, *, force: bool, started: float) -> bool:
+def _follow(plan: "list[PlannedRun]", workers: "Executor", concurrency: int, *, force: bool, started: float) -> bool:
     """Execute the runs and tell what happens; return whether all of it went well."""
     from definemed_pipeline.runs import execute
 
     fine = True
     told: dict[tuple[str, str | None], float] = {}
-    for event in execute(plan, concurrency=concurrency, force=force):
+    for event in execute(plan, workers, concurrency=concurrency, force=force):
         fine = fine and event.kind not in ("failed", "check_failed")
         elapsed = time.monotonic() - started
         place = (event.asset, event.partition)

@@ -15,8 +15,9 @@ import uuid
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,11 +67,11 @@ class Event:
 
 
 def prepare_instance(working_directory: Path, shards: Iterable[str]) -> list[str]:
-    """Make the Dagster instance ready: DAGSTER_HOME (`.dagster/` unless it is set), its databases, and the shards as partitions.
+    """Make the Dagster instance in DAGSTER_HOME ready: its folder, its databases, and the shards as partitions.
 
     Return all shards that the instance knows, in its order, other recipes' among them. Two commands started at once take turns here, since Dagster's SQLite databases cannot be created by two processes together.
     """
-    home = Path(os.environ.setdefault("DAGSTER_HOME", str(working_directory / ".dagster")))
+    home = Path(os.environ["DAGSTER_HOME"])
     try:
         home.mkdir(parents=True, exist_ok=True)
         if (working_directory / "dagster.yaml").exists() and not (home / "dagster.yaml").exists():
@@ -137,7 +138,22 @@ def plan_runs(
     return runs
 
 
-def execute(runs: Sequence[PlannedRun], *, concurrency: int, force: bool) -> Iterator[Event]:
+@contextmanager
+def worker_processes(number: int) -> Iterator[Executor]:
+    """Start the processes in which runs are executed.
+
+    While this process has a single thread they are forked, and Dagster need not be imported again; else each is an interpreter of its
+    own, since what another thread holds at the moment of a fork is never let go.
+    """
+    forks = _has_one_thread()
+    context = multiprocessing.get_context("fork" if forks else "spawn")
+    with ProcessPoolExecutor(number, mp_context=context, initializer=_prepare_worker) as workers:
+        if forks:
+            workers.submit(os.getpid)  # at the first task all of them are forked
+        yield workers
+
+
+def execute(runs: Sequence[PlannedRun], workers: Executor, *, concurrency: int, force: bool) -> Iterator[Event]:
     """Execute runs, several at once where they do not wait for each other, and yield what happens.
 
     After a failure no further run is started; those under way are followed to their end.
@@ -146,25 +162,23 @@ def execute(runs: Sequence[PlannedRun], *, concurrency: int, force: bool) -> Ite
     waiting, done = dict(enumerate(runs)), set[int]()
     following: dict[Future[list[Event]], tuple[int, _Follower]] = {}
     failed = False
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(concurrency, mp_context=context, initializer=_prepare_worker) as workers:
-        while following or (waiting and not failed):
-            for index in [i for i, run in waiting.items() if not failed and done.issuperset(run.after)]:
-                if len(following) >= concurrency:
-                    break
-                run, run_id = waiting.pop(index), str(uuid.uuid4())
-                future = workers.submit(_execute_run, run, run_id, force)
-                following[future] = index, _Follower(instance, run_id, run)
-            time.sleep(POLL_SECONDS)
-            for future, (index, follower) in list(following.items()):
-                finished = future.done()
-                yield from follower.new_events()
-                if finished:
-                    del following[future]
-                    done.add(index)
-                    failures = _outcome(future, runs[index])
-                    failed = failed or bool(failures)
-                    yield from failures
+    while following or (waiting and not failed):
+        for index in [i for i, run in waiting.items() if not failed and done.issuperset(run.after)]:
+            if len(following) >= concurrency:
+                break
+            run, run_id = waiting.pop(index), str(uuid.uuid4())
+            future = workers.submit(_execute_run, run, run_id, force)
+            following[future] = index, _Follower(instance, run_id, run)
+        time.sleep(POLL_SECONDS)
+        for future, (index, follower) in list(following.items()):
+            finished = future.done()
+            yield from follower.new_events()
+            if finished:
+                del following[future]
+                done.add(index)
+                failures = _outcome(future, runs[index])
+                failed = failed or bool(failures)
+                yield from failures
 
 
 def _select(definitions: dg.Definitions, selection: Sequence[str]) -> set[str]:
@@ -228,6 +242,12 @@ def _partitions_name(partitions: dg.PartitionsDefinition | None) -> str | None:
     if partitions is None:
         return None
     return partitions.name if isinstance(partitions, dg.DynamicPartitionsDefinition) else "base_model"
+
+
+def _has_one_thread() -> bool:
+    """Ask the kernel, which also knows the threads of libraries; where it cannot be asked (it is not Linux), say no."""
+    threads = Path("/proc/self/task")
+    return threads.exists() and len(list(threads.iterdir())) == 1
 
 
 def _prepare_worker() -> None:

@@ -8,12 +8,11 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
-import psutil
 import pytest
 
 from definemed_pipeline.artifacts.build import Draft, build
@@ -21,7 +20,7 @@ from definemed_pipeline.artifacts.manifest import UNPARTITIONED, Identity, Manif
 from definemed_pipeline.artifacts.sources import identify
 from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.compute.environment import payload_environment
-from definemed_pipeline.compute.forking import ADDRESS, forked_payloads
+from definemed_pipeline.compute.forking import forked_payloads
 from definemed_pipeline.settings import as_json, section_digest
 
 if TYPE_CHECKING:
@@ -32,6 +31,14 @@ RECIPE = "test"
 hypothesis.settings.register_profile("shared machines", deadline=None)
 hypothesis.settings.load_profile("shared machines")
 REAL_TEXT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all tests and the commands they start fork their payloads from one process, which imports its libraries once."""
+    if not hasattr(config, "workerinput"):  # of pytest-xdist, whose workers inherit the environment
+        payloads = ExitStack()
+        payloads.enter_context(forked_payloads(threads=1))
+        config.add_cleanup(payloads.close)
 
 
 @pytest.fixture(autouse=True)
@@ -51,32 +58,6 @@ def served_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Transfor
     with transformers_server(tmp_path_factory.mktemp("server")) as server:
         server.start()
         yield server
-
-
-@contextmanager
-def running_fork_server() -> Iterator[psutil.Process]:
-    """Let payloads be forked, and yield the server's process."""
-    before = set(psutil.Process().children())
-    with forked_payloads(threads=1):
-        (server,) = set(psutil.Process().children()) - before
-        yield server
-
-
-@pytest.fixture(scope="session")
-def lasting_fork_server() -> Iterator[tuple[str, psutil.Process]]:
-    """Keep one fork server for all tests of this process that ask for it, so that it imports its libraries once: address and process."""
-    with running_fork_server() as server:
-        address = os.environ.pop(ADDRESS)
-        yield address, server
-        os.environ[ADDRESS] = address
-
-
-@pytest.fixture
-def fork_server(lasting_fork_server: tuple[str, psutil.Process], monkeypatch: pytest.MonkeyPatch) -> psutil.Process:
-    """Let this test's payloads be forked, as those of `definemed run` are."""
-    address, server = lasting_fork_server
-    monkeypatch.setenv(ADDRESS, address)
-    return server
 
 
 @pytest.fixture

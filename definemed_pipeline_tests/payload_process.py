@@ -1,4 +1,4 @@
-"""A payload's process, started by hand with `--spec` as a person would; forked, which is quick, in a test that uses `fork_server`."""
+"""A payload's process, given its spec by `--spec` as a person gives it, forked as those of `definemed run` are."""
 
 import os
 import subprocess

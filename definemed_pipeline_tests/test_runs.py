@@ -1,5 +1,9 @@
 """Planning a selection: parents first, one run per stretch of equal partitions and per partition, nothing unknown accepted."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from definemed_pipeline.definitions import defs
@@ -82,3 +86,38 @@ def test_an_unknown_asset_is_refused_with_the_known_ones():
 def test_an_unknown_partition_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"--partition 'z' is not a partition of the selected assets; there are: m, n"):
         plan("cpt_corpus", only="z")
+
+
+def in_another_interpreter(code: str, folder: Path) -> str:
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("other_threads", "inherits"), [(0, "True"), (1, "False")])
+def test_workers_inherit_what_was_imported_unless_another_thread_may_hold_something(
+    tmp_path: Path, other_threads: int, inherits: str
+) -> None:
+    code = f"""
+import threading, time, wave
+from definemed_pipeline.runs import worker_processes
+
+if __name__ == "__main__":
+    for _ in range({other_threads}):
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    with worker_processes(2) as workers:
+        print(*set(workers.map(eval, ["'wave' in __import__('sys').modules"] * 4)))
+"""
+    assert in_another_interpreter(code, tmp_path).strip() == inherits
+
+
+def test_a_command_starts_its_workers_while_it_has_one_thread(tmp_path: Path) -> None:
+    code = """
+from definemed_pipeline import cli, runs
+
+def worker_processes(number):
+    print(number, runs._has_one_thread())
+    raise SystemExit
+
+runs.worker_processes = worker_processes
+cli._run("demo", None, select=[], partition=None, force=False)
+"""
+    assert in_another_interpreter(code, tmp_path).strip() == "3 True"

@@ -23,16 +23,18 @@ LIBRARIES = ("torch", "transformers.trainer", "transformers.models.auto.modeling
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What would follow `python -m`, its environment, and descriptors of its standard input and of its output, which takes errors too."""
+    """What would follow `python -m`, where, its environment, and descriptors of its standard input and of its output and errors."""
 
     arguments: tuple[str, ...]
+    folder: str
     environment: dict[str, str]
     streams: tuple[int, int]
 
     def send(self, connection: socket.socket) -> None:
         """Hand the request to the server: the descriptors, then a line of JSON."""
         socket.send_fds(connection, [b"\n"], self.streams)
-        connection.sendall(json.dumps({"arguments": self.arguments, "environment": self.environment}).encode() + b"\n")
+        told = {"arguments": self.arguments, "folder": self.folder, "environment": self.environment}
+        connection.sendall(json.dumps(told).encode() + b"\n")
 
     @classmethod
     def receive(cls, connection: socket.socket) -> "Request":
@@ -42,7 +44,7 @@ class Request:
             given, output = streams
             with connection.makefile("rb") as lines:
                 told = json.loads(lines.readline())
-            return cls(arguments=tuple(told["arguments"]), environment=told["environment"], streams=(given, output))
+            return cls(arguments=tuple(told.pop("arguments")), **told, streams=(given, output))
         except (OSError, ValueError):
             for stream in streams:
                 os.close(stream)
@@ -56,6 +58,7 @@ class Request:
         for stream, number in ((given, 0), (output, 1), (output, 2)):
             os.dup2(stream, number)
         self.close()
+        os.chdir(self.folder)
         os.environ.clear()
         os.environ.update(self.environment)
         sys.argv[:] = self.arguments

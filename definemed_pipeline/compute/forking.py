@@ -31,7 +31,10 @@ MOST_TOLD = 64  # bytes of a process id or an exit status
 
 @contextlib.contextmanager
 def forked_payloads(threads: int) -> Iterator[None]:
-    """Keep a fork server for this process and those it starts. Where payloads cannot be forked, do nothing."""
+    """Keep a fork server for this process and those it starts. Where they have one, or payloads cannot be forked, do nothing."""
+    if ADDRESS in os.environ:
+        yield
+        return
     with tempfile.TemporaryDirectory(prefix="definemed-") as folder:
         address = str(Path(folder) / "fork-server")
         if not _can_serve(address):
@@ -129,7 +132,10 @@ def _fork(address: str, arguments: Sequence[str], environment: Mapping[str, str]
     try:
         connection.connect(address)
         streams = (theirs, output.fileno())
-        fork_server.Request(arguments=tuple(arguments), environment=dict(environment), streams=streams).send(connection)
+        request = fork_server.Request(
+            arguments=tuple(arguments), folder=os.getcwd(), environment=dict(environment), streams=streams
+        )
+        request.send(connection)
         return ForkedProcess(connection, ours)
     except OSError:
         connection.close()

@@ -6,8 +6,8 @@ import errno
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, astuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from typing import Any, NoReturn
 
@@ -38,11 +38,19 @@ WEB_SCHEMA = pa.schema(
 GOLD_SCHEMA = pa.schema([("id", pa.string()), ("is_medical", pa.bool_()), ("kind", pa.string())])
 
 
-def _parquet(records: Iterable[WebDocument] | Iterable[GoldLabel], schema: pa.Schema) -> bytes:
-    columns = zip(*(astuple(record) for record in records), strict=True)
-    table = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+def _parquet(records: Sequence[WebDocument] | Sequence[GoldLabel], schema: pa.Schema) -> bytes:
+    import polars as pl  # whose columns become Arrow's without pandas, which pyarrow imports to look at Python's
+
+    frame = pl.DataFrame({name: [getattr(record, name) for record in records] for name in schema.names})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=ROWS_PER_GROUP, version="2.6")
+    pq.write_table(
+        frame.to_arrow().cast(schema),
+        buffer,
+        compression="zstd",
+        compression_level=3,
+        row_group_size=ROWS_PER_GROUP,
+        version="2.6",
+    )
     return buffer.getvalue()
 
 

@@ -12,6 +12,7 @@ if __name__ == "__main__":
         "spec": __spec__.name,
         "arguments": sys.argv[1:],
         "word": os.environ.get("WORD"),
+        "folder": os.getcwd(),
         "home": os.environ.get("HOME"),
         "group": os.getpgid(0),
         "imported": "torch" in sys.modules,

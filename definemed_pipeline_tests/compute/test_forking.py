@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import os
@@ -16,11 +17,36 @@ import pytest
 
 from definemed_pipeline.compute import forking
 from definemed_pipeline.compute.forking import ADDRESS, ForkedProcess, forked_payloads, start_payload
-from definemed_pipeline_tests.conftest import running_fork_server
 
 MODULE = "definemed_pipeline_tests.compute.telling"
+PROJECT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 300
 Start = Callable[..., "ForkedProcess | subprocess.Popen[bytes]"]
+
+
+@contextlib.contextmanager
+def running_fork_server() -> Iterator[psutil.Process]:
+    """Let payloads be forked from a server of one's own, and yield its process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(ADDRESS, raising=False)
+        before = set(psutil.Process().children())
+        with forked_payloads(threads=1):
+            (server,) = set(psutil.Process().children()) - before
+            yield server
+
+
+@pytest.fixture(scope="module")
+def lasting_fork_server() -> Iterator[tuple[str, psutil.Process]]:
+    """Keep one for several tests, so that it imports its libraries once: address and process."""
+    with running_fork_server() as server:
+        yield os.environ[ADDRESS], server
+
+
+@pytest.fixture
+def fork_server(lasting_fork_server: tuple[str, psutil.Process], monkeypatch: pytest.MonkeyPatch) -> psutil.Process:
+    address, server = lasting_fork_server
+    monkeypatch.setenv(ADDRESS, address)
+    return server
 
 
 @pytest.fixture
@@ -53,8 +79,10 @@ def wait_until(fulfilled: Callable[[], object]) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("fork_server")
 def test_a_forked_payload_is_what_an_interpreter_of_its_own_would_be_and_has_the_libraries_imported(
-    start: Start, output: io.BufferedRandom, monkeypatch: pytest.MonkeyPatch
+    start: Start, output: io.BufferedRandom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # not where the server was started
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     assert start(WORD="gesagt").wait() == 0
     forked = told_by(output)
     output.seek(0)
@@ -100,6 +128,14 @@ def test_several_processes_of_a_command_have_payloads_at_work_at_once(start: Sta
     assert here.poll() is None
     here.terminate()
     here.wait()
+
+
+def test_a_command_within_another_shares_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ADDRESS, "of the other")
+    with forked_payloads(threads=1):
+        assert os.environ[ADDRESS] == "of the other"
+        assert not [child for child in psutil.Process().children() if "fork_server" in " ".join(child.cmdline())]
+    assert os.environ[ADDRESS] == "of the other"
 
 
 @pytest.mark.slow
@@ -160,6 +196,7 @@ def have_a_long_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_where_payloads_cannot_be_forked_they_start_as_interpreters(
     hinder: Callable[[pytest.MonkeyPatch, Path], None], start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.delenv(ADDRESS, raising=False)
     hinder(monkeypatch, tmp_path)
     with forked_payloads(threads=1):
         payload = start(STATUS="5")

@@ -388,7 +388,7 @@ WRITTEN: tuple[Case, ...] = (
     many_empty,
     holding(list),
     holding(lambda: ["Medizin " + "x" * (100 * MEBI)]),
-    holding(lambda: ["Der Arzt und die Medizin. " * (4 * MEBI), "Medizin", None]),
+    holding(lambda: ["Der Arzt und die Medizin. " * MEBI, "Medizin", None]),
     holding(lambda: ["\n" * MEBI, "\0" * MEBI, "\u0301" * MEBI, "😀" * MEBI, "Medizin " * (MEBI // 8)]),
     holding(lambda: [f"Medizin {number}" for number in range(20_000)], row_group_size=20_000),
     holding(lambda: [None] * 50),

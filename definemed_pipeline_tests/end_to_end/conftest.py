@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from definemed_pipeline.artifacts.manifest import Manifest
 from definemed_pipeline.artifacts.store import Store
+from definemed_pipeline.compute.forking import ADDRESS
 from definemed_pipeline.recipe import load_recipe
 
 HERE = Path(__file__).parent
@@ -44,7 +45,7 @@ class Workplace:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("DAGSTER", "DEFINEMED"))}
+        kept = {key: value for key, value in os.environ.items() if key == ADDRESS or not key.startswith(("DAGSTER", "DEFINEMED"))}
         return {**kept, "DAGSTER_HOME": str(self.folder / ".dagster"), "PYTHONUNBUFFERED": "1"}
 
     def definemed(

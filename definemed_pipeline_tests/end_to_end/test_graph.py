@@ -208,7 +208,7 @@ def run_and_kill(workplace: Workplace, spared: set[str], *, expected: set[tuple[
                 if asset in WHOLE_COMMAND:
                     spared.remove(asset)
                     return True
-                if payloads := payloads_of(process.pid):
+                if payloads := payloads_of(workplace):
                     spared.remove(asset)
                     for payload in payloads:
                         os.kill(payload, signal.SIGKILL)
@@ -222,15 +222,18 @@ def run_and_kill(workplace: Workplace, spared: set[str], *, expected: set[tuple[
     return False
 
 
-def payloads_of(group: int) -> list[int]:
-    """Return the payloads at work in a process group."""
+def payloads_of(workplace: Workplace) -> list[int]:
+    """Return the payloads at work in a folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        pid = int(path.parent.name)
         with contextlib.suppress(OSError):
             command = path.read_bytes().replace(b"\0", b" ").split()  # one that was forked has them in one string
-            if os.getpgid(pid) == group and command[1:2] == [b"-m"] and command[2].startswith(PAYLOADS):
-                found.append(pid)
+            if (
+                command[1:2] == [b"-m"]
+                and command[2].startswith(PAYLOADS)
+                and path.with_name("cwd").resolve() == workplace.folder
+            ):
+                found.append(int(path.parent.name))
     return found
 
 

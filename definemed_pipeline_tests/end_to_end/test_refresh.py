@@ -8,6 +8,7 @@ import fsspec
 import pytest
 
 import definemed_pipeline.demo.filesystem  # noqa: F401  registers demo://
+from definemed_pipeline.compute.forking import ADDRESS
 from definemed_pipeline_tests.end_to_end.conftest import Workplace
 from definemed_pipeline_tests.end_to_end.ui import LOCATION, Ask, dagster_dev, wait_until
 
@@ -21,7 +22,10 @@ refresh: {{cron: "* * * * *"}}
 """
 
 
-def test_a_new_file_enters_the_corpus_once_and_models_only_grow_stale(finished: Workplace, tmp_path: Path) -> None:
+def test_a_new_file_enters_the_corpus_once_and_models_only_grow_stale(
+    finished: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ADDRESS)  # payloads are interpreters of their own, as those of the real daemon
     workplace = with_local_files(finished, tmp_path, ["000_00000", "000_00001"])
     before = workplace.artifacts()
     with dagster_dev(workplace) as ask:

@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 
 from definemed_pipeline.artifacts.manifest import Manifest
+from definemed_pipeline.artifacts.store import Store
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.model_folder import load_model, load_tokenizer
 from definemed_pipeline.training.cpt import train_checkpoint
@@ -15,15 +16,33 @@ from definemed_pipeline.training.cpt_corpus import pack_corpus
 from definemed_pipeline.training.settings import CptCorpusSettings, GeneralDocumentsSettings, LoraSettings
 from definemed_pipeline_tests.conftest import build_artifact
 
+pytestmark = pytest.mark.xdist_group("cpt")  # one worker, one lake
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(str(tmp_path_factory.mktemp("lake")))
+
+
+@pytest.fixture
+def store(lake: Store) -> Store:
+    """Share a lake: what one test has trained, others reuse."""
+    return lake
+
 
 @pytest.fixture
 def continued(store, base_model, finemed_de, cpt_settings, pretraining_files) -> Callable[..., tuple[Manifest, Manifest]]:
     """Build base and CPT checkpoint; keywords replace single CPT settings."""
 
     def build(
-        architecture: str = "qwen2", *, held_out_share: float = 0.1, force: bool = False, **changes: Any
+        architecture: str = "qwen2",
+        *,
+        base: Manifest | None = None,
+        held_out_share: float = 0.1,
+        force: bool = False,
+        **changes: Any,
     ) -> tuple[Manifest, Manifest]:
-        base = base_model(architecture=architecture)
+        base = base or base_model(architecture=architecture)
         section = CptCorpusSettings(
             sequence_length=64,
             held_out_share=held_out_share,
@@ -90,9 +109,10 @@ def test_the_checkpoint_loads_without_code_of_its_own_and_answers_as_trained(sto
 
 
 def test_a_base_in_half_precision_gets_a_checkpoint_in_half_precision(store, continued, base_model) -> None:
-    folder = store.folder(base_model()) / "model"
+    base = base_model(steps=4)
+    folder = store.folder(base) / "model"
     load_model(folder).to(torch.bfloat16).save_pretrained(folder)
-    _, checkpoint = continued()
+    _, checkpoint = continued(base=base)
     assert load_model(store.folder(checkpoint) / "model").dtype == torch.bfloat16
 
 
@@ -130,7 +150,7 @@ def test_training_twice_gives_the_same_bytes(continued, architecture, changes) -
 
 def test_large_weights_are_written_in_bounded_files(store, continued, base_model, monkeypatch) -> None:
     monkeypatch.setattr("definemed_pipeline.training.weights.SHARD_SIZE", "20KB")
-    _, checkpoint = continued()
+    _, checkpoint = continued(epochs=1)
     weights = [file for file in checkpoint.files if file.path.endswith(".safetensors")]
     assert len(weights) == 2
     assert all(file.bytes < 30_000 for file in weights)

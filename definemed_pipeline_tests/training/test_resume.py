@@ -27,7 +27,7 @@ from definemed_pipeline_tests.conftest import RECIPE, build_artifact, identity_o
 from definemed_pipeline_tests.payload_process import PayloadProcess
 from definemed_pipeline_tests.training.micro_training import training_job, write_base, write_corpus
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume"), pytest.mark.usefixtures("fork_server")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resume")]
 EPOCH = 68  # steps
 
 

@@ -214,7 +214,6 @@ def test_a_target_that_no_sample_can_show_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fork_server")
 def test_a_killed_certification_goes_on_to_the_same_bytes(lake: tuple[Store, Manifest], tmp_path: Path) -> None:
     expected = contents(lake[0].folder(lake[1]))
     store = Store(str(tmp_path / "lake"))

@@ -136,7 +136,6 @@ def test_finished_row_groups_are_not_scored_again(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fork_server")
 def test_a_killed_process_leaves_off_and_its_successor_ends_with_the_same_bytes(
     classifier: tuple[Store, list[Manifest]], tmp_path: Path
 ) -> None:
@@ -156,7 +155,6 @@ def test_a_killed_process_leaves_off_and_its_successor_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fork_server")
 def test_of_two_shards_in_one_payload_a_kill_costs_the_second_only_what_was_in_the_making(
     classifier: tuple[Store, list[Manifest]], tmp_path: Path
 ) -> None:

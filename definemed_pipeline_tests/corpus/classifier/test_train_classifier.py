@@ -104,7 +104,6 @@ def test_training_again_gives_the_same_bytes(lake: tuple[Store, Manifest], tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fork_server")
 def test_a_killed_training_ends_with_the_same_bytes(lake: tuple[Store, Manifest], tmp_path: Path) -> None:
     expected = lake[0].folder(lake[1])
     store = Store(str(tmp_path / "lake"))

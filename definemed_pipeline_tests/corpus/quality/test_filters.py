@@ -179,7 +179,7 @@ RULES = st.builds(
 TEXTS = st.lists(st.none() | st.lists(PIECES, max_size=40).map(" ".join), max_size=6)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(TEXTS, RULES)
 def test_every_text_gets_the_reason_that_a_plain_reading_of_the_rules_gives(texts: list[str | None], rules: QualityRules) -> None:
     assert reasons(*texts, rules=rules) == [plain_reason(text, rules) for text in texts]
@@ -188,7 +188,7 @@ def test_every_text_gets_the_reason_that_a_plain_reading_of_the_rules_gives(text
 FEW_WORDS = st.lists(st.lists(st.sampled_from("abc"), max_size=60).map(" ".join), min_size=1, max_size=6)
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(FEW_WORDS, SHARES_BY_N, SHARES_BY_N)
 @example(
     ["a b c a b a b c a b c b c a b c a"], {}, {2: 0.3}
