@@ -1,9 +1,12 @@
 """Planning a selection: parents first, one run per stretch of equal partitions and per partition, nothing unknown accepted."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from definemed_pipeline.definitions import defs
@@ -107,6 +110,25 @@ if __name__ == "__main__":
         print(*set(workers.map(eval, ["'wave' in __import__('sys').modules"] * 4)))
 """
     assert in_another_interpreter(code, tmp_path).strip() == inherits
+
+
+def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    code = """
+import os, signal
+from definemed_pipeline.runs import worker_processes
+
+with worker_processes(3) as workers:
+    workers.submit(os.getpid).result()
+    print(*workers._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    pids = [int(pid) for pid in killed.stdout.split()]
+    assert (killed.returncode, len(pids)) == (-signal.SIGKILL, 3)
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_command_starts_its_workers_while_it_has_one_thread(tmp_path: Path) -> None:
