@@ -31,6 +31,8 @@ def running_fork_server() -> Iterator[psutil.Process]:
         patch.delenv(ADDRESS, raising=False)
         before = set(psutil.Process().children())
         with forked_payloads(threads=1):
+            if ADDRESS not in os.environ:
+                pytest.skip("payloads cannot be forked here: there is a GPU, or no process descriptor")
             (server,) = set(psutil.Process().children()) - before
             yield server
 
