@@ -167,7 +167,7 @@ def execute(runs: Sequence[PlannedRun], workers: Executor, *, concurrency: int, 
             if len(following) >= concurrency:
                 break
             run, run_id = waiting.pop(index), str(uuid.uuid4())
-            future = workers.submit(_execute_run, run, run_id, force)
+            future = _submit(workers, run, run_id, force)
             following[future] = index, _Follower(instance, run_id, run)
         time.sleep(POLL_SECONDS)
         for future, (index, follower) in list(following.items()):
@@ -290,6 +290,15 @@ def _execute_run(run: PlannedRun, run_id: str, force: bool) -> list[Event]:
         raise_on_error=False,
     )
     return [_failure(run, event) for event in result.all_events if event.is_step_failure]
+
+
+def _submit(workers: Executor, run: PlannedRun, run_id: str, force: bool) -> "Future[list[Event]]":
+    try:
+        return workers.submit(_execute_run, run, run_id, force)
+    except BrokenProcessPool as error:  # a worker was killed while it had nothing to do
+        future: Future[list[Event]] = Future()
+        future.set_exception(error)
+        return future
 
 
 def _failure(run: PlannedRun, event: dg.DagsterEvent) -> Event:

@@ -131,6 +131,25 @@ with worker_processes(3) as workers:
         time.sleep(0.05)
 
 
+def test_a_worker_that_was_killed_before_it_had_a_run_is_told_in_a_line(tmp_path: Path) -> None:
+    code = """
+import os, signal, time
+from definemed_pipeline.runs import PlannedRun, execute, worker_processes
+
+os.environ["DAGSTER_HOME"] = os.getcwd()
+with worker_processes(1) as workers:
+    workers.submit(os.getpid).result()
+    os.kill(*workers._processes, signal.SIGKILL)
+    while not workers._broken:
+        time.sleep(0.01)
+    run = PlannedRun(assets=("annotations",), partitions=(), after=())
+    print(*((event.kind, event.text) for event in execute([run], workers, concurrency=1, force=False)))
+"""
+    assert in_another_interpreter(code, tmp_path).strip() == str(
+        ("failed", "the worker process was killed; run the command again")
+    )
+
+
 def test_a_command_starts_its_workers_while_it_has_one_thread(tmp_path: Path) -> None:
     code = """
 from definemed_pipeline import cli, runs
