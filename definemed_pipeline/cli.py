@@ -278,9 +278,10 @@ def _run(recipe_name: str, lake: str | None, *, select: list[str], partition: st
 
     started = time.monotonic()
     recipe = load_recipe(recipe_name)
-    _choose(recipe_name, _lake_url(lake))
+    url = _lake_url(lake)
+    _choose(recipe_name, url)
     with payloads_for(recipe.compute), worker_processes(recipe.compute.concurrency) as workers:  # before a thread is started
-        store = Store(os.environ["DEFINEMED_LAKE"])
+        store = Store(url)
         store.check_writable()  # so that it is told before any work starts
         plan = _plan(store, recipe, select, partition)
         fine = _follow(plan, workers, recipe.compute.concurrency, force=force, started=started)
@@ -323,7 +324,7 @@ def _plan(store: "Store", recipe: "Recipe", select: list[str], partition: str | 
     plan = plan_runs(defs, partitions, select, partition, registered=registered)
     models = ", ".join(recipe.base_models)
     console.print(f"[bold]definemed[/] recipe {recipe.name} · {len(shards)} shards · base models: {models} · {len(plan)} runs")
-    console.print(f"lake {os.environ['DEFINEMED_LAKE']} · Dagster instance {os.environ['DAGSTER_HOME']}\n")
+    console.print(f"lake {store.url} · Dagster instance {os.environ['DAGSTER_HOME']}\n")
     return plan
 
 

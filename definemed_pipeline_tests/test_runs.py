@@ -1,4 +1,7 @@
-"""Planning a selection: parents first, one run per stretch of equal partitions and per partition, nothing unknown accepted."""
+"""Planning a selection: parents first, one run per stretch of equal partitions and per partition, nothing unknown accepted.
+
+And the processes that execute the runs: how they are started, and what becomes of them when something is killed.
+"""
 
 import signal
 import subprocess
@@ -6,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from definemed_pipeline.definitions import defs
 from definemed_pipeline.errors import UserError
 from definemed_pipeline.runs import plan_runs
+from definemed_pipeline_tests.running import is_running
 
 PARTITIONS = {"fineweb2_shard": ["a", "b"], "base_model": ["m", "n"]}
 
@@ -126,7 +129,7 @@ with worker_processes(3) as workers:
     pids = [int(pid) for pid in killed.stdout.split()]
     assert (killed.returncode, len(pids)) == (-signal.SIGKILL, 3)
     deadline = time.monotonic() + 60
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+    while any(is_running(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -32,12 +32,9 @@ MOST_TOLD = 64  # bytes of a process id or an exit status
 @contextlib.contextmanager
 def forked_payloads(threads: int) -> Iterator[None]:
     """Keep a fork server for this process and those it starts. Where they have one, or payloads cannot be forked, do nothing."""
-    if ADDRESS in os.environ:
-        yield
-        return
     with tempfile.TemporaryDirectory(prefix="definemed-") as folder:
         address = str(Path(folder) / "fork-server")
-        if not _can_serve(address):
+        if ADDRESS in os.environ or not _can_serve(address):
             yield
             return
         with socket.socket(socket.AF_UNIX) as listener:  # open in the server alone, so that nobody waits for one that was killed

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from definemed_pipeline.corpus.sources.workers import Workers
+from definemed_pipeline_tests.running import is_running
 
 pytestmark = pytest.mark.slow
 
@@ -113,13 +114,6 @@ def test_workers_end_with_the_process_that_started_them():
     parent.wait()
     parent.stdout.close()
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and _is_running(worker):
+    while time.monotonic() < deadline and is_running(worker):
         time.sleep(0.05)
-    assert not _is_running(worker)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert not is_running(worker)
